@@ -1,0 +1,79 @@
+#include "routing/candidates.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace penstock::routing {
+namespace {
+
+// True when the endpoint takes requests; else counts why not.
+bool takes_requests(const endpoint_view& e, absences& a) {
+  switch (e.state) {
+    case life::down: ++a.down; return false;
+    case life::draining: ++a.draining; return false;
+    case life::starting:
+    case life::up:
+    case life::suspect: break;
+  }
+  if (e.addresses.empty()) {
+    ++a.unresolved;
+    return false;
+  }
+  if (e.settings.role == endpoint_role::prefill) {
+    ++a.prefill_only;
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+absences gather(const fleet_view& fleet, const model_route& route, std::span<const std::uint64_t> keys,
+                std::vector<draft>& out) {
+  out.clear();
+  absences a;
+  const pool_view& pool = fleet.pools[route.pool];
+  bool whole = false;
+  for (std::uint32_t p = 0; p < pool.endpoints.size(); ++p) {
+    const std::uint32_t i = pool.endpoints[p];
+    if (i >= fleet.endpoints.size()) continue;
+    const endpoint_view& e = fleet.endpoints[i];
+    if (!takes_requests(e, a)) continue;
+    if (route.served && route.endpoints[p].state == serving::lacks) {
+      ++a.other_model;
+      continue;
+    }
+    const bool last_resort = e.settings.role == endpoint_role::decode;
+    if (last_resort && whole) continue;
+    if (!last_resort && !whole) {
+      out.clear();
+      whole = true;
+    }
+    draft d;
+    d.figures.endpoint = e.id;
+    d.figures.confidence = e.confidence > 0 ? std::min(e.confidence, 1.0) : 0;  // NaN is no confidence
+    d.key = i < keys.size() ? keys[i] : i;
+    d.seed = route.endpoints[p].seed;
+    d.position = p;
+    d.doubted = e.state == life::suspect;
+    out.push_back(d);
+  }
+  return a;
+}
+
+std::string describe_absence(std::string_view pool, const absences& a) {
+  std::string why;
+  const auto add = [&why](std::uint32_t n, const char* what) {
+    if (n > 0) fmt::format_to(std::back_inserter(why), "{}{} {}", why.empty() ? "" : ", ", n, what);
+  };
+  add(a.down, "down");
+  add(a.draining, "draining");
+  add(a.unresolved, "without an address");
+  add(a.prefill_only, "for prefill only");
+  add(a.other_model, "without this model");
+  if (why.empty()) why = "it has none";
+  return fmt::format("No endpoint of pool `{}` can take the request: {}. Try again later.", pool, why);
+}
+
+}  // namespace penstock::routing

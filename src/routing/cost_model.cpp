@@ -1,0 +1,74 @@
+#include "routing/cost_model.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace penstock::routing {
+namespace {
+
+// Bounds that only nonsense reaches; they keep counts inside the board's 48 bits.
+constexpr std::uint64_t most_tokens = std::uint64_t{1} << 32;
+constexpr std::uint64_t most_sequences = 65536;
+// An endpoint nobody believes in is still asked when all others cost 20 times as much.
+constexpr double least_confidence = 0.05;
+// Confidence in an endpoint that refused or failed lately, on top of what health says.
+constexpr double doubt = 0.25;
+
+constexpr double sane(double v, double least, double most, double otherwise) {
+  return v >= least && v <= most ? v : otherwise;
+}
+
+}  // namespace
+
+request_size size_of(const request_facts& facts) {
+  std::uint64_t tokens = 0;
+  for (const prefix_chain& c : facts.prompts) tokens += c.tokens();
+  const std::uint64_t prompts = std::max<std::uint64_t>(facts.prompts.size(), 1);
+  const std::uint64_t sequences = prompts * std::max<std::uint64_t>(facts.n, 1);
+  return {std::min(std::max(tokens, facts.prompt_tokens), most_tokens),
+          static_cast<std::uint32_t>(std::min(sequences, most_sequences))};
+}
+
+cost_weights weights_of(const routing_config& settings) {
+  const cost_weights d;
+  return {sane(settings.lambda, 0, 1e6, d.lambda), sane(settings.sequence_cost, 0, 1e9, d.sequence),
+          sane(settings.load_factor, 1, 1e6, d.load_factor)};
+}
+
+double queue_tokens(const endpoint_load& load, double speed, instant now) {
+  const double due = seconds(load.finish - now);
+  return std::min(std::abs(due) * speed, static_cast<double>(load.prefill_tokens));
+}
+
+double pool_speed(std::span<const draft> drafts) {
+  std::array<double, max_endpoints> known;
+  std::size_t n = 0;
+  for (const draft& d : drafts) {
+    if (d.load.speed > 0 && n < known.size()) known[n++] = d.load.speed;
+  }
+  if (n == 0) return default_speed;
+  const auto middle = known.begin() + static_cast<std::ptrdiff_t>(n / 2);
+  std::nth_element(known.begin(), middle, known.begin() + static_cast<std::ptrdiff_t>(n));
+  return *middle;
+}
+
+void appraise(draft& d, const request_size& size, const cost_weights& weights, double pool, instant now) {
+  candidate& c = d.figures;
+  const double speed = d.load.speed > 0 ? d.load.speed : pool;
+  c.speed = d.load.speed;
+  c.requests = static_cast<std::uint32_t>(std::min<std::uint64_t>(d.load.sequences, ~0U));
+  c.queue_tokens = queue_tokens(d.load, speed, now) * std::clamp(pool / speed, 0.01, 100.0);
+  // The last token of a prompt is always computed, however much of it is held.
+  const std::uint64_t least = std::min<std::uint64_t>(size.prompt_tokens, size.sequences);
+  c.uncached_tokens = std::max(size.prompt_tokens - std::min(c.hit_tokens, size.prompt_tokens), least);
+  if (d.load.suspect_until > now) d.doubted = true;
+  const double trust = std::max(d.doubted ? c.confidence * doubt : c.confidence, least_confidence);
+  const double cost = c.queue_tokens + weights.sequence * static_cast<double>(c.requests) +
+                      (1 + weights.lambda) * static_cast<double>(c.uncached_tokens);
+  c.confidence = trust;
+  // One sequence more, so that doubt weighs where everything else is free.
+  c.score = cost + (cost + weights.sequence) * (1 / trust - 1);
+}
+
+}  // namespace penstock::routing

@@ -1,0 +1,44 @@
+// What it costs to send a request to an endpoint, in tokens of prefill work.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "penstock/config.hpp"
+#include "penstock/plan.hpp"
+#include "penstock/request_facts.hpp"
+#include "routing/candidates.hpp"
+#include "routing/endpoint_board.hpp"
+
+namespace penstock::routing {
+
+// Taken for a pool of which no endpoint has taught us its speed yet: a mid-size model on one data-centre
+// GPU. It only sets how fast queues are thought to drain until the first few first tokens.
+inline constexpr double default_speed = 8000;  // tokens per second
+
+// What a request weighs: the tokens of all its prompts and the sequences its engine will run.
+struct request_size {
+  std::uint64_t prompt_tokens = 0;
+  std::uint32_t sequences = 1;  // prompts x n
+};
+request_size size_of(const request_facts& facts);
+
+// The settings of the score, made safe: no negative or NaN weight, a load factor of at least 1.
+struct cost_weights {
+  double lambda = 8, sequence = 200, load_factor = 1.25;
+};
+cost_weights weights_of(const routing_config& settings);
+
+// Prefill tokens in front of a request that comes now. The finish clock runs down with time; an endpoint
+// that is overdue is expected to need as long again as it is late; and no queue is longer than what is
+// outstanding.
+double queue_tokens(const endpoint_load& load, double speed, instant now);
+
+// Median of the learned speeds, default_speed when nobody has one.
+double pool_speed(std::span<const draft> drafts);
+
+// queue x (pool speed / own speed) + w x sequences in flight + (1 + lambda) x uncached tokens, raised
+// where confidence is below 1. `d.load` and the hit figures are filled in; this fills in the rest.
+void appraise(draft& d, const request_size& size, const cost_weights& weights, double pool, instant now);
+
+}  // namespace penstock::routing

@@ -1,0 +1,178 @@
+#include "routing/endpoint_board.hpp"
+
+#include <algorithm>
+#include <bit>
+
+namespace penstock::routing {
+namespace {
+
+constexpr auto relaxed = std::memory_order_relaxed;
+constexpr unsigned count_bits = 48;
+constexpr std::uint64_t count_mask = (std::uint64_t{1} << count_bits) - 1;
+
+constexpr std::uint64_t pack(std::uint16_t generation, std::uint64_t count) {
+  return std::uint64_t{generation} << count_bits | std::min(count, count_mask);
+}
+constexpr std::uint16_t generation_of(std::uint64_t word) {
+  return static_cast<std::uint16_t>(word >> count_bits);
+}
+constexpr std::uint64_t count_of(std::uint64_t word) { return word & count_mask; }
+
+// Generations wrap after 65,536 removals of one slot; nearer than half the circle is newer.
+constexpr bool newer(std::uint16_t a, std::uint16_t b) {
+  return static_cast<std::int16_t>(static_cast<std::uint16_t>(a - b)) > 0;
+}
+
+std::uint64_t count_for(const std::atomic<std::uint64_t>& word, std::uint16_t generation) {
+  const std::uint64_t w = word.load(relaxed);
+  return generation_of(w) == generation ? count_of(w) : 0;
+}
+
+// Replaces the count of `generation` by f(count). An older generation's word is taken over with 0; a
+// newer one is left alone, and the answer is false.
+template <class F>
+bool update(std::atomic<std::uint64_t>& word, std::uint16_t generation, F f) {
+  std::uint64_t old = word.load(relaxed);
+  for (;;) {
+    const bool own = generation_of(old) == generation;
+    // A word of zeros was never used, or has nothing to lose.
+    if (!own && old != 0 && !newer(generation, generation_of(old))) return false;
+    const std::uint64_t next = pack(generation, f(own ? count_of(old) : 0));
+    if (word.compare_exchange_weak(old, next, relaxed)) return true;
+  }
+}
+
+bool add(std::atomic<std::uint64_t>& word, std::uint16_t generation, std::uint64_t n) {
+  return update(word, generation, [n](std::uint64_t v) { return v + n; });
+}
+
+// Never adopts: who gives back has booked before, so another generation means that the slot moved on.
+void subtract(std::atomic<std::uint64_t>& word, std::uint16_t generation, std::uint64_t n) {
+  std::uint64_t old = word.load(relaxed);
+  while (generation_of(old) == generation) {
+    const std::uint64_t v = count_of(old);
+    if (word.compare_exchange_weak(old, pack(generation, v - std::min(v, n)), relaxed)) return;
+  }
+}
+
+// Microseconds fit 48 bits for nine years of monotonic time.
+std::uint64_t micros(instant t) {
+  const auto ns = t.time_since_epoch().count();
+  return ns <= 0 ? 0 : static_cast<std::uint64_t>(ns) / 1000;
+}
+instant from_micros(std::uint64_t us) { return instant(duration(static_cast<std::int64_t>(us) * 1000)); }
+std::uint64_t micros(duration d) { return d.count() <= 0 ? 0 : static_cast<std::uint64_t>(d.count()) / 1000; }
+
+// Learned speed: decayed sums of tokens and seconds. A ratio of sums weighs requests by their tokens and
+// is right when several first tokens come out of one engine step (the later ones add tokens but no time).
+constexpr float sample_decay = 0.9F;  // an engine that changed is 88 % believed after 20 samples
+constexpr std::uint64_t least_sample_tokens = 256;  // below, fixed costs of a step hide the speed
+constexpr std::uint64_t trusted_samples = 4;        // from here on a sample is clamped against the estimate
+constexpr double sample_clamp = 8;                  // ... to this factor, so that one outlier moves little
+constexpr double least_speed = 10, most_speed = 1e7;
+
+struct learned_sums {
+  float tokens = 0, secs = 0;
+};
+learned_sums unpack_sums(std::uint64_t w) {
+  return {std::bit_cast<float>(static_cast<std::uint32_t>(w >> 32)),
+          std::bit_cast<float>(static_cast<std::uint32_t>(w))};
+}
+std::uint64_t pack_sums(learned_sums s) {
+  return std::uint64_t{std::bit_cast<std::uint32_t>(s.tokens)} << 32 | std::bit_cast<std::uint32_t>(s.secs);
+}
+double speed_of(learned_sums s) {
+  if (!(s.tokens > 0) || !(s.secs > 0)) return 0;
+  return std::clamp(static_cast<double>(s.tokens) / static_cast<double>(s.secs), least_speed, most_speed);
+}
+
+}  // namespace
+
+endpoint_load endpoint_board::read(endpoint_id id) const {
+  endpoint_load l;
+  if (id.slot >= max_endpoints) return l;
+  const cell& c = cells_[id.slot];
+  l.prefill_tokens = count_for(c.prefill, id.generation);
+  l.decode_tokens = count_for(c.decode, id.generation);
+  l.sequences = count_for(c.sequences, id.generation);
+  l.finish = from_micros(count_for(c.finish, id.generation));
+  l.suspect_until = from_micros(count_for(c.suspect, id.generation));
+  if (count_for(c.learned_by, id.generation) > 0) l.speed = speed_of(unpack_sums(c.learned.load(relaxed)));
+  return l;
+}
+
+bool endpoint_board::book(endpoint_id id, const booked_work& work, instant now) {
+  if (id.slot >= max_endpoints) return false;
+  cell& c = cells_[id.slot];
+  // The count of sequences is taken first and decides; once it was ours the others can only be lost to a
+  // still newer generation, for which giving back does nothing either.
+  if (!add(c.sequences, id.generation, work.sequences)) return false;
+  add(c.prefill, id.generation, work.prefill_tokens);
+  const std::uint64_t from = micros(now), length = micros(work.expected);
+  update(c.finish, id.generation, [=](std::uint64_t f) { return std::max(f, from) + length; });
+  return true;
+}
+
+void endpoint_board::begin_decode(endpoint_id id, const booked_work& work) {
+  if (id.slot >= max_endpoints) return;
+  cell& c = cells_[id.slot];
+  subtract(c.prefill, id.generation, work.prefill_tokens);
+  add(c.decode, id.generation, work.decode_tokens);
+}
+
+void endpoint_board::release(endpoint_id id, const booked_work& work, bool decoding) {
+  if (id.slot >= max_endpoints) return;
+  cell& c = cells_[id.slot];
+  if (decoding) {
+    subtract(c.decode, id.generation, work.decode_tokens);
+  } else {
+    subtract(c.prefill, id.generation, work.prefill_tokens);
+  }
+  subtract(c.sequences, id.generation, work.sequences);
+}
+
+void endpoint_board::unwind(endpoint_id id, duration expected) {
+  if (id.slot < max_endpoints) subtract(cells_[id.slot].finish, id.generation, micros(expected));
+}
+
+void endpoint_board::reanchor(endpoint_id id, instant now, double speed) {
+  if (id.slot >= max_endpoints || !(speed > 0)) return;
+  cell& c = cells_[id.slot];
+  const double left = static_cast<double>(count_for(c.prefill, id.generation)) / std::max(speed, least_speed);
+  const std::uint64_t at = micros(now) + static_cast<std::uint64_t>(std::min(left, 1e6) * 1e6);
+  update(c.finish, id.generation, [at](std::uint64_t) { return at; });
+}
+
+void endpoint_board::teach(endpoint_id id, std::uint64_t tokens, instant dispatched, instant now) {
+  if (id.slot >= max_endpoints) return;
+  cell& c = cells_[id.slot];
+  const std::uint64_t before = count_for(c.last_first_token, id.generation), at = micros(now);
+  if (!update(c.last_first_token, id.generation, [at](std::uint64_t v) { return std::max(v, at); })) return;
+  if (tokens < least_sample_tokens) return;
+  // An engine works in order, so it began with this request when the one before had its first token.
+  const std::uint64_t begun = std::max(before, micros(dispatched));
+  double elapsed = at > begun ? static_cast<double>(at - begun) * 1e-6 : 0;
+  const std::uint64_t samples = count_for(c.learned_by, id.generation);
+  std::uint64_t old = c.learned.load(relaxed);
+  for (;;) {
+    learned_sums s = samples == 0 ? learned_sums{} : unpack_sums(old);
+    const double known = speed_of(s), work = static_cast<double>(tokens);
+    const double fastest =
+        known > 0 && samples >= trusted_samples ? work / (known * sample_clamp) : work / most_speed;
+    const double slowest =
+        known > 0 && samples >= trusted_samples ? work * sample_clamp / known : work / least_speed;
+    const double secs = std::clamp(elapsed, fastest, slowest);
+    s.tokens = s.tokens * sample_decay + static_cast<float>(work);
+    s.secs = s.secs * sample_decay + static_cast<float>(secs);
+    if (c.learned.compare_exchange_weak(old, pack_sums(s), relaxed)) break;
+  }
+  add(c.learned_by, id.generation, 1);
+}
+
+void endpoint_board::suspect(endpoint_id id, instant until) {
+  if (id.slot >= max_endpoints) return;
+  const std::uint64_t at = micros(until);
+  update(cells_[id.slot].suspect, id.generation, [at](std::uint64_t v) { return std::max(v, at); });
+}
+
+}  // namespace penstock::routing

@@ -1,0 +1,74 @@
+// What every worker of the process knows of the work on every endpoint: one padded cell a slot, relaxed
+// atomics, no locks.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "penstock/ids.hpp"
+#include "penstock/time.hpp"
+
+namespace penstock::routing {
+
+// One endpoint's figures at one moment. Read without a lock: the members may be a few nanoseconds apart.
+struct endpoint_load {
+  std::uint64_t prefill_tokens = 0;  // uncached prompt tokens of requests without a first token
+  std::uint64_t decode_tokens = 0;   // context tokens of sequences that generate
+  std::uint64_t sequences = 0;       // in flight: prompts x n
+  instant finish{};                  // when the prefill work should be over; in the past when idle
+  double speed = 0;                  // prefill tokens per second, learned; 0: not known
+  instant suspect_until{};
+};
+
+// One request's work as it is booked. Tokens and sequences are given back exactly as they were taken.
+struct booked_work {
+  std::uint64_t prefill_tokens = 0;
+  std::uint64_t decode_tokens = 0;  // context once the first token came
+  std::uint32_t sequences = 1;
+  duration expected{};  // prefill_tokens at the endpoint's speed
+};
+
+// A fixed array of max_endpoints cells that outlives every endpoint. Each count carries the generation it
+// belongs to, in one word, so that a lease of an earlier owner of the slot can never touch the figures of
+// the present one: the compare-exchange sees the other generation and gives up. A newer generation takes
+// a count over at its first use; there is no reset to forget.
+class endpoint_board {
+ public:
+  // Zeros when `id` is not the slot's owner.
+  endpoint_load read(endpoint_id id) const;
+
+  // Books a request: its tokens, its sequences and its place in the finish clock. False when `id` was
+  // replaced by a newer generation: then nothing was booked.
+  bool book(endpoint_id id, const booked_work& work, instant now);
+  // The first token: prefill tokens become decode tokens.
+  void begin_decode(endpoint_id id, const booked_work& work);
+  // Gives back what is still booked. `decoding` tells whether begin_decode came before.
+  void release(endpoint_id id, const booked_work& work, bool decoding);
+  // Takes the expected work of a request that will not run out of the finish clock.
+  void unwind(endpoint_id id, duration expected);
+  // After a first token: the finish clock restarts from what is still outstanding at `speed`.
+  void reanchor(endpoint_id id, instant now, double speed);
+
+  // Learns from the first token of a request that was dispatched at `dispatched`, had `tokens` to
+  // compute, and whose engine took its requests in order. Ignores what says nothing about speed.
+  void teach(endpoint_id id, std::uint64_t tokens, instant dispatched, instant now);
+
+  // The endpoint refused or failed lately; decisions trust it less until then.
+  void suspect(endpoint_id id, instant until);
+
+ private:
+  struct alignas(64) cell {
+    std::atomic<std::uint64_t> prefill{0}, decode{0}, sequences{0};  // generation 16 | count 48
+    std::atomic<std::uint64_t> finish{0};                            // generation 16 | microseconds 48
+    std::atomic<std::uint64_t> suspect{0};                           // generation 16 | microseconds 48
+    std::atomic<std::uint64_t> last_first_token{0};                  // generation 16 | microseconds 48
+    std::atomic<std::uint64_t> learned{0};                           // float tokens | float seconds, decayed
+    std::atomic<std::uint64_t> learned_by{0};                        // generation 16 | samples 48
+  };
+  static_assert(sizeof(cell) == 64);
+
+  std::array<cell, max_endpoints> cells_;
+};
+
+}  // namespace penstock::routing

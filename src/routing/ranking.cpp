@@ -1,0 +1,147 @@
+#include "routing/ranking.hpp"
+
+#include <algorithm>
+
+#include "routing/rendezvous.hpp"
+
+namespace penstock::routing {
+namespace {
+
+// Scores this near are not told apart: estimates of tokens and speed are no better.
+constexpr double near_seconds = 0.010, near_share = 0.05;
+
+using order_list = std::vector<ranked>;
+
+// Fills the order by score; equal scores go by rendezvous.
+template <class Score>
+void sort_by(std::span<const draft> drafts, std::uint64_t key, order_list& order, Score score_of) {
+  order.clear();
+  for (std::uint32_t i = 0; i < drafts.size(); ++i) {
+    order.push_back({score_of(drafts[i]), ~rendezvous_weight(drafts[i].key, key), 0, i});
+  }
+  std::sort(order.begin(), order.end());
+}
+
+// Sequences over the endpoints of [first, last) of an order, and who is above its share of them.
+class load_bound {
+ public:
+  load_bound(std::span<const draft> drafts, std::span<const ranked> among, const rank_request& r)
+      : endpoints_(among.size()), extra_(r.sequences), factor_(r.weights.load_factor) {
+    for (const ranked& o : among) total_ += static_cast<double>(drafts[o.index].load.sequences);
+  }
+  bool takes(const draft& d) const {
+    return within_bound(static_cast<double>(d.load.sequences), total_, extra_, endpoints_, factor_);
+  }
+
+ private:
+  double total_ = 0;
+  std::size_t endpoints_;
+  double extra_, factor_;
+};
+
+// Of the best `n`, the one that the key belongs to and that is within its bound comes first.
+void settle_tie(std::span<const draft> drafts, const rank_request& r, std::size_t n, order_list& order) {
+  const std::span<const ranked> tied(order.data(), n);
+  const load_bound bound(drafts, tied, r);
+  std::size_t home = n;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (!bound.takes(drafts[tied[i].index])) continue;
+    if (home == n || tied[i].tie < tied[home].tie) home = i;
+  }
+  if (home < n)
+    std::rotate(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(home),
+                order.begin() + static_cast<std::ptrdiff_t>(home) + 1);
+}
+
+choice by_prefix(std::span<const draft> drafts, const rank_request& r, std::uint64_t key, order_list& order) {
+  sort_by(drafts, key, order, [](const draft& d) { return d.figures.score; });
+  const double best = order[0].score;
+  const double band = best + std::max(near_seconds * r.pool_speed, near_share * best);
+  std::size_t n = 1;
+  while (n < order.size() && order[n].score <= band) ++n;
+  if (n > 1) {
+    settle_tie(drafts, r, n, order);
+    return choice::hash_tie;
+  }
+  return drafts[order[0].index].figures.hit_blocks > 0 ? choice::holds_prefix : choice::least_work;
+}
+
+// Endpoints within their bound in the key's order, then those above it, then the doubted ones. The mean
+// is taken over the ones that are not doubted, as long as there are any.
+choice by_hash(std::span<const draft> drafts, const rank_request& r, std::uint64_t key, order_list& order) {
+  sort_by(drafts, key, order, [](const draft&) { return 0.0; });
+  for (ranked& o : order) o.shelf = drafts[o.index].doubted ? 1 : 0;
+  std::stable_sort(order.begin(), order.end());
+  const std::uint32_t home = order[0].index;
+  const auto trusted =
+      std::partition_point(order.begin(), order.end(), [](const ranked& o) { return o.shelf == 0; });
+  const auto n = static_cast<std::size_t>(trusted - order.begin());
+  const std::span<ranked> counted(order.data(), n > 0 ? n : order.size());
+  const load_bound bound(drafts, counted, r);
+  for (ranked& o : counted) o.score = bound.takes(drafts[o.index]) ? 0 : 1;
+  std::sort(counted.begin(), counted.end());
+  return order[0].index == home ? choice::hash : choice::hash_bounded;
+}
+
+// Work that is already there, and one sequence more so that doubt weighs on an idle endpoint too.
+double token_load(const draft& d, const rank_request& r) {
+  const double sequences = static_cast<double>(d.load.sequences) + 1;
+  return (static_cast<double>(d.load.prefill_tokens) + r.weights.sequence * sequences) / d.figures.confidence;
+}
+double sequence_load(const draft& d) {
+  return (static_cast<double>(d.load.sequences) + 1) / d.figures.confidence;
+}
+
+template <class Load>
+void by_load(std::span<draft> drafts, std::uint64_t key, order_list& order, Load load_of) {
+  for (draft& d : drafts) d.figures.score = load_of(d);
+  sort_by(drafts, key, order, [](const draft& d) { return d.figures.score; });
+}
+
+void by_turn(std::span<const draft> drafts, std::uint32_t cursor, order_list& order) {
+  order.clear();
+  for (std::uint32_t i = 0; i < drafts.size(); ++i) {
+    const draft& d = drafts[i];
+    order.push_back({d.position < cursor ? 1.0 : 0.0, d.position, d.doubted ? 1U : 0U, i});
+  }
+  std::sort(order.begin(), order.end());
+}
+
+void by_chance(std::span<const draft> drafts, std::uint64_t key, order_list& order) {
+  sort_by(drafts, key, order, [](const draft& d) { return d.doubted ? 1.0 : 0.0; });
+}
+
+}  // namespace
+
+choice rank(std::span<draft> drafts, const rank_request& request, prng& rng, order_list& order) {
+  order.clear();
+  if (drafts.empty()) return choice::only_candidate;
+  choice why = choice::only_candidate;
+  switch (request.by) {
+    case policy::prefix:
+      why = by_prefix(drafts, request, request.tie_key != 0 ? request.tie_key : rng.next(), order);
+      break;
+    case policy::consistent_hash:
+      why = by_hash(drafts, request, request.hash_key != 0 ? request.hash_key : rng.next(), order);
+      break;
+    case policy::least_tokens:
+      by_load(drafts, rng.next(), order, [&](const draft& d) { return token_load(d, request); });
+      why = choice::least_tokens;
+      break;
+    case policy::least_requests:
+      by_load(drafts, rng.next(), order, sequence_load);
+      why = choice::least_requests;
+      break;
+    case policy::round_robin:
+      by_turn(drafts, request.cursor, order);
+      why = choice::round_robin;
+      break;
+    case policy::random:
+      by_chance(drafts, rng.next(), order);
+      why = choice::random;
+      break;
+  }
+  return drafts.size() == 1 ? choice::only_candidate : why;
+}
+
+}  // namespace penstock::routing

@@ -1,0 +1,225 @@
+#include "routing/router.hpp"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "routing/candidates.hpp"
+#include "routing/cost_model.hpp"
+#include "routing/fleet_index.hpp"
+#include "routing/model_index.hpp"
+#include "routing/popularity.hpp"
+#include "routing/ranking.hpp"
+#include "routing/refusals.hpp"
+#include "routing/work_lease.hpp"
+
+namespace penstock::routing {
+namespace {
+
+// Room for some 100,000 response ids; each endpoint's newest 2^20 are kept at most.
+constexpr std::uint64_t response_bytes = std::uint64_t{2} << 20;
+constexpr std::uint64_t response_tokens = std::uint64_t{1} << 24;
+constexpr std::uint32_t response_block_tokens = 16;
+// Prompts of one batch that are looked up; the rest count as not held.
+constexpr std::size_t most_chains = 32;
+
+std::uint64_t hash(std::string_view text) { return XXH3_64bits(text.data(), text.size()); }
+
+// Nobody waits for longer than an hour, whatever the figures say.
+duration to_duration(double s) {
+  return duration(static_cast<duration::rep>(std::clamp(s, 0.0, 3600.0) * 1e9));
+}
+
+prefix_block response_block(std::string_view id) { return {hash(id), response_block_tokens}; }
+
+}  // namespace
+
+shared_state::shared_state(const routing_config& s)
+    : settings(s), prefixes(s.table_bytes), responses(response_bytes, response_tokens) {}
+
+struct router::impl {
+  explicit impl(shared_state& s) : shared(s), slot_speed(max_endpoints, static_cast<float>(default_speed)) {}
+
+  const routing_config& settings(const fleet_view& fleet) const {
+    return fleet.settings ? fleet.settings->routing : shared.settings;
+  }
+  // Leaves the one candidate with this id; false when it is not among them.
+  bool keep_only(endpoint_id endpoint) {
+    std::erase_if(drafts, [&](const draft& d) { return d.figures.endpoint != endpoint; });
+    return !drafts.empty();
+  }
+  endpoint_id recall(std::string_view response_id, const fleet_view& fleet);
+  void look_up(const prefix_chain& chain);
+  void measure(const request_facts& facts, const cost_weights& weights, instant now);
+  telling_block telling_of(const request_facts& facts, const model_route& route) const;
+  std::uint32_t& cursor_of(std::uint32_t pool, std::size_t endpoints, prng& rng);
+  plan make_plan(const request_facts& facts, choice why, policy by, const telling_block& telling) const;
+  double speed_of(const candidate& c) const {
+    return c.speed > 0 ? c.speed : static_cast<double>(slot_speed[c.endpoint.slot % max_endpoints]);
+  }
+
+  shared_state& shared;
+  fleet_index index;
+  model_index models;
+  popularity popular;
+  std::vector<std::uint32_t> cursors;  // round robin, by pool; unset: nobody's turn yet
+  std::vector<float> slot_speed;       // of the endpoint's pool at the last decision, by slot
+  // Scratch of one decision, kept for its memory.
+  std::vector<draft> drafts;
+  std::vector<prefix_probe> probes;
+  std::vector<std::uint64_t> tokens_before;
+  std::vector<ranked> order;
+  double speed = default_speed;
+};
+
+endpoint_id router::impl::recall(std::string_view response_id, const fleet_view& fleet) {
+  probes.clear();
+  for (const endpoint_view& e : fleet.endpoints) probes.push_back({e.id, 0, 0});
+  const std::array<prefix_block, 1> block{response_block(response_id)};
+  shared.responses.longest(block, probes);
+  for (const prefix_probe& p : probes) {
+    if (p.depth > 0) return p.endpoint;
+  }
+  return {};
+}
+
+void router::impl::look_up(const prefix_chain& chain) {
+  shared.prefixes.longest(chain.blocks, probes);
+  tokens_before.assign(1, 0);
+  tokens_before.reserve(chain.blocks.size() + 1);
+  for (const prefix_block& b : chain.blocks) tokens_before.push_back(tokens_before.back() + b.tokens);
+  for (std::size_t i = 0; i < drafts.size(); ++i) {
+    drafts[i].figures.hit_blocks += probes[i].depth;
+    drafts[i].figures.hit_tokens += tokens_before[probes[i].depth];
+  }
+}
+
+// Every policy gets all figures: what an endpoint has to compute is booked on the board for all of them.
+void router::impl::measure(const request_facts& facts, const cost_weights& weights, instant now) {
+  probes.clear();
+  for (draft& d : drafts) {
+    d.load = shared.board.read(d.figures.endpoint);
+    probes.push_back({d.figures.endpoint, d.seed, 0});
+  }
+  const std::size_t chains = facts.pooling ? 0 : std::min(facts.prompts.size(), most_chains);
+  for (std::size_t i = 0; i < chains; ++i) look_up(facts.prompts[i]);
+  speed = pool_speed(drafts);
+  const request_size size = size_of(facts);
+  for (draft& d : drafts) {
+    appraise(d, size, weights, speed, now);
+    slot_speed[d.figures.endpoint.slot % max_endpoints] = static_cast<float>(speed);
+  }
+}
+
+telling_block router::impl::telling_of(const request_facts& facts, const model_route& route) const {
+  if (facts.prompts.empty() || facts.pooling) return {};
+  return popular.telling(route.family, facts.prompts[0].blocks, route.endpoints.size());
+}
+
+std::uint32_t& router::impl::cursor_of(std::uint32_t pool, std::size_t endpoints, prng& rng) {
+  constexpr std::uint32_t unset = ~0U;
+  if (cursors.size() <= pool) cursors.resize(pool + 1, unset);
+  // Workers start at different places, or their first requests would all meet at one endpoint.
+  if (cursors[pool] == unset) cursors[pool] = static_cast<std::uint32_t>(rng.below(endpoints));
+  return cursors[pool];
+}
+
+plan router::impl::make_plan(const request_facts& facts, choice why, policy by,
+                             const telling_block& telling) const {
+  plan p;
+  p.by = by;
+  p.why = why;
+  p.telling_key = telling.key;
+  p.telling_index = telling.index;
+  for (const prefix_chain& c : facts.prompts) p.prompt_blocks += static_cast<std::uint32_t>(c.blocks.size());
+  p.candidates.reserve(order.size());
+  for (const ranked& o : order) p.candidates.push_back(drafts[o.index].figures);
+  return p;
+}
+
+router::router(shared_state& shared) : impl_(std::make_unique<impl>(shared)) {}
+router::~router() = default;
+
+std::variant<plan, api_error> router::decide(const request_facts& facts, const fleet_view& fleet, instant now,
+                                             prng& rng) {
+  impl& m = *impl_;
+  m.index.sync(fleet, m.shared.prefixes, m.shared.responses);
+  const model_route& route = m.models.route(fleet, facts.model);
+  if (route.pool == no_pool) return refuse_model(facts.model, fleet);
+  const pool_view& pool = fleet.pools[route.pool];
+  const absences absent = gather(fleet, route, m.index.keys(), m.drafts);
+  const bool pinned = facts.api == api_kind::responses && !facts.previous_response_id.empty();
+  if (pinned) {
+    // The conversation's state is in one engine; no other can continue it.
+    const endpoint_id home = m.recall(facts.previous_response_id, fleet);
+    if (!home || !m.keep_only(home)) return refuse_response(facts.previous_response_id);
+  }
+  if (m.drafts.empty()) return refuse_pool(pool.name, absent, fleet);
+
+  rank_request r;
+  r.by = pool.route;
+  r.weights = weights_of(m.settings(fleet));
+  m.measure(facts, r.weights, now);
+  r.pool_speed = m.speed;
+  r.sequences = size_of(facts).sequences;
+  const telling_block telling = m.telling_of(facts, route);
+  r.tie_key = telling.key;
+  r.hash_key = facts.affinity.empty() ? telling.key : hash(facts.affinity) | 1;
+  std::uint32_t* cursor = nullptr;
+  if (r.by == policy::round_robin && !pinned) {
+    cursor = &m.cursor_of(route.pool, pool.endpoints.size(), rng);
+    r.cursor = *cursor;
+  }
+  const choice why = rank(m.drafts, r, rng, m.order);
+  if (cursor != nullptr) *cursor = m.drafts[m.order[0].index].position + 1;
+  return m.make_plan(facts, pinned ? choice::pinned : why, r.by, telling);
+}
+
+work_lease router::dispatched(const request_facts& facts, const fleet_view& fleet, const candidate& chosen,
+                              instant now) {
+  impl& m = *impl_;
+  const model_route& route = m.models.route(fleet, facts.model);
+  const bool enters = !facts.pooling && route.pool != no_pool;
+  std::size_t blocks = 0;
+  for (const prefix_chain& c : facts.prompts) blocks += enters ? c.blocks.size() : 0;
+  std::unique_ptr<work_lease::state> s = work_lease::state::make(m.shared, chosen.endpoint, blocks);
+
+  const request_size size = size_of(facts);
+  s->work.prefill_tokens = std::min(chosen.uncached_tokens, size.prompt_tokens);
+  s->work.decode_tokens = facts.pooling ? 0 : size.prompt_tokens * std::max<std::uint64_t>(facts.n, 1);
+  s->work.sequences = size.sequences;
+  s->speed = m.speed_of(chosen);
+  s->work.expected = to_duration(static_cast<double>(s->work.prefill_tokens) / s->speed);
+  s->dispatched = now;
+  s->teaches = facts.prompts.size() == 1;
+  s->booked = m.shared.board.book(chosen.endpoint, s->work, now);
+  if (!enters) return work_lease(std::move(s));
+
+  const std::vector<std::uint32_t>& members = fleet.pools[route.pool].endpoints;
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    const bool known = members[i] < fleet.endpoints.size();
+    if (known && fleet.endpoints[members[i]].id == chosen.endpoint) s->seed = route.endpoints[i].seed;
+  }
+  for (const prefix_chain& c : facts.prompts) s->append(c.blocks);
+  s->enter(block_mark::pending);
+  if (!facts.prompts.empty()) m.popular.note(route.family, facts.prompts[0].blocks, members.size());
+  return work_lease(std::move(s));
+}
+
+duration router::predicted_prefill(const candidate& chosen) const {
+  const double own = impl_->speed_of(chosen);
+  const double pool = static_cast<double>(impl_->slot_speed[chosen.endpoint.slot % max_endpoints]);
+  // The candidate's queue is weighted by pool / own; at the pool's speed it lasts as long as it really does.
+  return to_duration(chosen.queue_tokens / pool + static_cast<double>(chosen.uncached_tokens) / own);
+}
+
+void router::remember_response(std::string_view response_id, endpoint_id endpoint) {
+  const std::array<std::uint64_t, 1> key{response_block(response_id).key};
+  const std::array<std::uint8_t, 1> units{block_units(response_block_tokens)};
+  impl_->shared.responses.enter(endpoint, 0, key, units, block_mark::confirmed);
+}
+
+}  // namespace penstock::routing

@@ -1,0 +1,90 @@
+// The one door of the routing room: facts and a fleet go in, an ordered plan comes out, and what
+// happened to the request is told back.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "penstock/account_record.hpp"
+#include "penstock/error.hpp"
+#include "penstock/fleet_view.hpp"
+#include "penstock/plan.hpp"
+#include "penstock/random.hpp"
+#include "penstock/request_facts.hpp"
+#include "routing/endpoint_board.hpp"
+#include "routing/prefix_table.hpp"
+
+namespace penstock::routing {
+
+// What all workers of a process share. Lock-free; built once, outlives every router and every lease.
+struct shared_state {
+  explicit shared_state(const routing_config& settings);
+  routing_config settings;  // for fleets that carry no configuration
+  endpoint_board board;
+  prefix_table prefixes;
+  prefix_table responses;  // response id -> endpoint: the same lossy structure, its own small memory
+};
+
+// Work on an endpoint that is not done yet. Owned by the request's flow; gives everything back to the
+// board in its destructor, whatever happened. Movable, not copyable.
+class work_lease {
+ public:
+  work_lease() noexcept;
+  work_lease(work_lease&&) noexcept;
+  work_lease& operator=(work_lease&&) noexcept;
+  ~work_lease();
+
+  explicit operator bool() const { return state_ != nullptr; }
+  endpoint_id endpoint() const;
+
+  // The first token came: prefill tokens become decode tokens, blocks are confirmed, speed is learned
+  // (only where `teaches`: the first token of a stream, not the timer of a request without one).
+  void first_token(instant now, bool teaches);
+  // The answer ended well: its blocks are the engine's newest now, and the generated tokens of `usage`
+  // took KV space of their own. The lease is over afterwards.
+  void ended(instant now, const token_usage& usage);
+  // The request ended before its first token, or failed: pending blocks are withdrawn.
+  void withdraw();
+
+ private:
+  friend class router;
+  struct state;
+  explicit work_lease(std::unique_ptr<state> s);
+  std::unique_ptr<state> state_;
+};
+
+// Decides for one worker. Not thread safe; several routers share one shared_state.
+class router {
+ public:
+  explicit router(shared_state& shared);
+  ~router();
+
+  // Ranks the endpoints that may serve `facts`. Refusals: model_not_found (no pool matches),
+  // response_not_found (previous_response_id that nobody here remembers, or whose engine is out),
+  // no_endpoint. A draining replica decides as ever. What belongs to a fleet is kept by its version: a
+  // fleet that changed anything but states and confidences needs a new one (0: never kept).
+  std::variant<plan, api_error> decide(const request_facts& facts, const fleet_view& fleet, instant now,
+                                       prng& rng);
+
+  // The request was handed to `chosen`: books its work and enters its blocks as pending.
+  work_lease dispatched(const request_facts& facts, const fleet_view& fleet, const candidate& chosen,
+                        instant now);
+
+  // When the prefill of this candidate's work should be over: for requests that are not streamed.
+  duration predicted_prefill(const candidate& chosen) const;
+
+  // `response_id` was answered by `endpoint`; lossy.
+  void remember_response(std::string_view response_id, endpoint_id endpoint);
+
+ private:
+  struct impl;
+  std::unique_ptr<impl> impl_;
+};
+
+// The plan in words, one line per candidate: for the debug header, the log and `penstock explain`.
+std::string explain(const plan& p, const fleet_view& fleet);
+
+}  // namespace penstock::routing

@@ -1,0 +1,331 @@
+#include "routing/prefix_table.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <list>
+#include <map>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "penstock/random.hpp"
+#include "unit/routing/fixtures.hpp"
+
+using namespace penstock;
+using namespace penstock::routing;
+using fixtures::chain_of;
+
+namespace {
+
+constexpr std::uint64_t mib = std::uint64_t{1} << 20;
+
+struct held_blocks {
+  std::vector<std::uint64_t> keys;
+  std::vector<std::uint8_t> units;
+};
+held_blocks blocks_of(const prefix_chain& c) {
+  held_blocks h;
+  for (const prefix_block& b : c.blocks) {
+    h.keys.push_back(b.key);
+    h.units.push_back(block_units(b.tokens));
+  }
+  return h;
+}
+void enter(prefix_table& t, endpoint_id id, const prefix_chain& c, block_mark m = block_mark::confirmed,
+           std::uint64_t seed = 0) {
+  const held_blocks h = blocks_of(c);
+  t.enter(id, seed, h.keys, h.units, m);
+}
+std::uint32_t depth(const prefix_table& t, endpoint_id id, const prefix_chain& c, std::uint64_t seed = 0) {
+  std::vector<prefix_probe> p{{id, seed, 77}};
+  t.longest(c.blocks, p);
+  return p[0].depth;
+}
+
+// What an engine would do: one LRU of blocks per endpoint, a prompt's tail evicted before its head.
+class exact_lru {
+ public:
+  explicit exact_lru(std::uint64_t capacity) : capacity_(capacity) {}
+  std::uint32_t depth(const prefix_chain& c) const {
+    std::uint32_t d = 0;
+    while (d < c.blocks.size() && where_.count(c.blocks[d].key) != 0) ++d;
+    return d;
+  }
+  void use(const prefix_chain& c) {
+    for (std::size_t i = c.blocks.size(); i-- > 0;) {
+      const prefix_block& b = c.blocks[i];
+      if (const auto at = where_.find(b.key); at != where_.end()) {
+        held_ -= at->second->tokens;
+        order_.erase(at->second);
+      }
+      order_.push_front(b);
+      where_[b.key] = order_.begin();
+      held_ += b.tokens;
+    }
+    while (held_ > capacity_) {
+      held_ -= order_.back().tokens;
+      where_.erase(order_.back().key);
+      order_.pop_back();
+    }
+  }
+
+ private:
+  std::uint64_t capacity_, held_ = 0;
+  std::list<prefix_block> order_;
+  std::map<std::uint64_t, std::list<prefix_block>::iterator> where_;
+};
+
+}  // namespace
+
+TEST_CASE("prefix table: depths of unequal endpoints, in any order of probes") {
+  prefix_table t(64 * mib);  // sparse, so that no word is lost
+  const prefix_chain c = chain_of(1, 400);
+  std::vector<prefix_probe> probes;
+  prng rng(3);
+  std::vector<std::uint32_t> expected;
+  for (std::uint16_t s = 0; s < 300; ++s) {
+    const endpoint_id id{s, 0};
+    t.adopt(id, 1 << 24, 0);
+    prefix_chain part = c;
+    part.blocks.resize(s % 7 == 0 ? 0 : rng.below(401));
+    enter(t, id, part);
+    probes.push_back({id, 0, 0});
+    expected.push_back(static_cast<std::uint32_t>(part.blocks.size()));
+  }
+  for (int round = 0; round < 3; ++round) {
+    t.longest(c.blocks, probes);
+    for (const prefix_probe& p : probes) CHECK(p.depth == expected[p.endpoint.slot]);
+    for (std::size_t i = probes.size(); i-- > 1;) std::swap(probes[i], probes[rng.below(i + 1)]);
+  }
+}
+
+TEST_CASE("prefix table: a block can be held by every one of 128 endpoints") {
+  prefix_table t(8 * mib);
+  const prefix_chain shared = chain_of(2, 64);
+  std::vector<prefix_probe> probes;
+  for (std::uint16_t s = 0; s < 128; ++s) {
+    t.adopt({s, 1}, 1 << 22, 0);
+    enter(t, {s, 1}, shared);
+    probes.push_back({{s, 1}, 0, 0});
+  }
+  t.longest(shared.blocks, probes);
+  std::size_t whole = 0;
+  for (const prefix_probe& p : probes) whole += p.depth == 64;
+  CHECK(whole == 128);
+}
+
+TEST_CASE("prefix table: models with different seeds do not share blocks") {
+  prefix_table t(mib);
+  t.adopt({3, 0}, 1 << 20, 0);
+  const prefix_chain c = chain_of(3, 10);
+  enter(t, {3, 0}, c, block_mark::confirmed, 111);
+  CHECK(depth(t, {3, 0}, c, 111) == 10);
+  CHECK(depth(t, {3, 0}, c, 222) == 0);
+}
+
+TEST_CASE("prefix table: pending blocks count, and are withdrawn unless somebody confirmed them") {
+  prefix_table t(mib);
+  const endpoint_id id{0, 0};
+  t.adopt(id, 1 << 20, 0);
+  const prefix_chain c = chain_of(4, 20);
+  const held_blocks h = blocks_of(c);
+  enter(t, id, c, block_mark::pending);
+  CHECK(depth(t, id, c) == 20);
+  CHECK(t.believed_tokens(id) == 20 * 256);
+  t.withdraw(id, 0, h.keys);
+  CHECK(depth(t, id, c) == 0);
+  CHECK(t.believed_tokens(id) == 0);
+
+  prefix_chain half = c;
+  half.blocks.resize(12);
+  enter(t, id, half, block_mark::confirmed);
+  enter(t, id, c, block_mark::pending);  // must not turn confirmed blocks back
+  t.withdraw(id, 0, h.keys);
+  CHECK(depth(t, id, c) == 12);
+}
+
+TEST_CASE("prefix table: generations, restarts and drops empty a slot at once") {
+  prefix_table t(mib);
+  const prefix_chain c = chain_of(5, 8);
+  const endpoint_id old_id{9, 65535}, new_id{9, 0};
+  CHECK(depth(t, old_id, c) == 0);  // nobody's slot
+  enter(t, old_id, c);
+  CHECK(depth(t, old_id, c) == 0);
+  t.adopt(old_id, 1 << 20, 100.0);
+  enter(t, old_id, c);
+  CHECK(depth(t, old_id, c) == 8);
+  t.adopt(old_id, 1 << 20, 100.9);  // the same engine, rounded
+  CHECK(depth(t, old_id, c) == 8);
+  t.adopt(old_id, 1 << 20, 90.0);  // a stale view
+  CHECK(depth(t, old_id, c) == 8);
+  t.adopt(old_id, 1 << 20, 500.0);  // started again
+  CHECK(depth(t, old_id, c) == 0);
+  t.adopt(old_id, 1 << 20, 500.0);
+  enter(t, old_id, c);
+  CHECK(depth(t, old_id, c) == 8);
+  t.adopt(new_id, 1 << 20, 0);
+  CHECK(depth(t, new_id, c) == 0);
+  CHECK(depth(t, old_id, c) == 0);
+  enter(t, old_id, c);  // a late message of the old owner's worker
+  t.adopt(old_id, 1 << 20, 900.0);
+  CHECK(depth(t, new_id, c) == 0);
+  enter(t, new_id, c);
+  CHECK(depth(t, new_id, c) == 8);
+  t.drop(old_id);
+  CHECK(depth(t, new_id, c) == 8);
+  t.drop(new_id);
+  CHECK(depth(t, new_id, c) == 0);
+}
+
+TEST_CASE("prefix table: absurd capacities and start times are harmless") {
+  prefix_table t(mib);
+  const endpoint_id id{2, 0};
+  const prefix_chain c = chain_of(6, 30);
+  const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
+  for (const std::uint64_t capacity : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{1000000000000000000},
+                                       std::numeric_limits<std::uint64_t>::max()}) {
+    for (const double start : {nan, inf, -inf, -5.0, 1e300}) t.adopt(id, capacity, start);
+    enter(t, id, c);
+    const bool tiny = capacity == 1;
+    CHECK(depth(t, id, c) <= 30);
+    if (!tiny) CHECK(depth(t, id, c) == 30);
+  }
+  t.crowd(id, std::numeric_limits<std::uint64_t>::max());
+  CHECK(depth(t, id, c) <= 30);
+  t.adopt({0xffff, 0}, 5, 5);
+  enter(t, {0xffff, 0}, c);
+  CHECK(depth(t, {0xffff, 0}, c) == 0);
+}
+
+TEST_CASE("prefix table: generated tokens push old blocks out") {
+  prefix_table t(mib);
+  const endpoint_id id{2, 0};
+  t.adopt(id, 40 * 256, 0);
+  const prefix_chain c = chain_of(7, 30);
+  enter(t, id, c);
+  t.crowd(id, 5 * 256);
+  CHECK(depth(t, id, c) == 30);
+  t.crowd(id, 20 * 256);
+  CHECK(depth(t, id, c) < 30);
+}
+
+TEST_CASE("prefix table: a lost word does not hide what is behind it") {
+  prefix_table t(mib);
+  const endpoint_id id{0, 0};
+  t.adopt(id, 1 << 20, 0);
+  const prefix_chain c = chain_of(8, 100);
+  enter(t, id, c, block_mark::pending);
+  const std::vector<std::uint64_t> lost{c.blocks[0].key, c.blocks[50].key, c.blocks[80].key};
+  t.withdraw(id, 0, lost);
+  CHECK(depth(t, id, c) == 100);
+  const std::vector<std::uint64_t> last{c.blocks[99].key};
+  t.withdraw(id, 0, last);
+  CHECK(depth(t, id, c) == 99);
+}
+
+TEST_CASE("prefix table: empty prompts, repeats of one block, equal keys everywhere") {
+  prefix_table t(mib);
+  const endpoint_id id{0, 0};
+  t.adopt(id, 1 << 20, 0);
+  CHECK(depth(t, id, {}) == 0);
+  t.enter(id, 0, {}, {}, block_mark::confirmed);
+  prefix_chain same;
+  same.blocks.assign(5000, {12345, 256});
+  enter(t, id, same);
+  CHECK(depth(t, id, same) == 5000);
+  CHECK(t.believed_tokens(id) == 256);
+  for (const std::uint64_t key : {std::uint64_t{0}, ~std::uint64_t{0}}) {
+    prefix_chain edge;
+    edge.blocks.assign(1, {key, 0});
+    CHECK(depth(t, id, edge) == 0);
+    enter(t, id, edge);
+    CHECK(depth(t, id, edge) == 1);
+  }
+}
+
+TEST_CASE("prefix table: an over-full table forgets, and keeps what is used") {
+  prefix_table t(1);  // the least: 1,024 buckets
+  const endpoint_id id{0, 0};
+  t.adopt(id, std::uint64_t{1} << 32, 0);
+  const prefix_chain hot = chain_of(1000, 8);
+  for (std::uint64_t i = 0; i < 2000; ++i) {
+    enter(t, id, chain_of(2000 + i, 50));
+    if (i % 4 == 0) enter(t, id, hot);
+  }
+  CHECK(t.buckets() == 1024);
+  CHECK(depth(t, id, chain_of(2000, 50)) == 0);
+}
+
+// Growing conversations over a shared system prompt, with a few endpoints whose KV is short.
+TEST_CASE("prefix table: within 5 % of an exact tail-first LRU") {
+  for (const std::uint64_t seed : {1, 2}) {
+    for (const std::uint64_t capacity : {20000, 100000, 500000}) {
+      prefix_table t(16 * mib);
+      prng rng(seed);
+      constexpr std::uint16_t endpoints = 4;
+      std::vector<exact_lru> exact(endpoints, exact_lru(capacity));
+      for (std::uint16_t s = 0; s < endpoints; ++s) t.adopt({s, 0}, capacity, 0);
+      std::vector<prefix_chain> conversations;
+      for (std::uint64_t i = 0; i < 150; ++i)
+        conversations.push_back(chain_of(i + 10, 2, chain_of(rng.below(3), 12)));
+      double believed = 0, held = 0, wrong = 0;
+      std::uint64_t most = 0;
+      for (int turn = 0; turn < 3000; ++turn) {
+        // A few conversations are busy, most are seldom.
+        const std::size_t n = conversations.size();
+        prefix_chain& c = conversations[rng.below(1 + rng.below(n))];
+        if (c.blocks.size() > 60 || rng.below(40) == 0)
+          c = chain_of(rng.next(), 2, chain_of(rng.below(3), 12));
+        c = chain_of(rng.next(), 1 + rng.below(3), c);
+        const auto s = static_cast<std::uint16_t>(rng.below(endpoints));
+        const std::uint32_t truth = exact[s].depth(c), guess = depth(t, {s, 0}, c);
+        if (turn > 500) {
+          believed += guess;
+          held += truth;
+          wrong += std::abs(static_cast<double>(guess) - static_cast<double>(truth));
+        }
+        exact[s].use(c);
+        enter(t, {s, 0}, c);
+        most = std::max(most, t.believed_tokens({s, 0}));
+      }
+      INFO("seed ", seed, " capacity ", capacity, " held ", held, " believed ", believed, " wrong ", wrong);
+      CHECK(held > 0);
+      CHECK(std::abs(believed - held) <= 0.05 * held);
+      CHECK(wrong <= 0.05 * held);
+      CHECK(most <= capacity + capacity / 20 + 512);
+    }
+  }
+}
+
+TEST_CASE("prefix table: sixteen threads at once") {
+  prefix_table t(2 * mib);
+  std::vector<prefix_chain> chains;
+  for (std::uint64_t i = 0; i < 40; ++i) chains.push_back(chain_of(i, 30, chain_of(i % 3, 5)));
+  for (std::uint16_t s = 0; s < 8; ++s) t.adopt({s, 0}, 100000, 1);
+  std::vector<std::thread> threads;
+  for (std::uint64_t n = 0; n < 16; ++n) {
+    threads.emplace_back([&, n] {
+      prng rng(n);
+      for (int i = 0; i < 300; ++i) {
+        const prefix_chain& c = chains[rng.below(chains.size())];
+        const endpoint_id id{static_cast<std::uint16_t>(rng.below(8)), 0};
+        switch (rng.below(8)) {
+          case 0: t.withdraw(id, 0, blocks_of(c).keys); break;
+          case 1: t.crowd(id, rng.below(5000)); break;
+          case 2: t.adopt(id, 50000 + rng.below(100000), static_cast<double>(i)); break;
+          case 3: enter(t, id, c, block_mark::pending); break;
+          case 4: enter(t, id, c); break;
+          default: CHECK(depth(t, id, c) <= c.blocks.size());
+        }
+      }
+    });
+  }
+  for (std::thread& th : threads) th.join();
+  // Afterwards one thread finds what it enters.
+  t.drop({1, 0});
+  enter(t, {1, 0}, chains[0]);
+  CHECK(depth(t, {1, 0}, chains[0]) == chains[0].blocks.size());
+}
