@@ -1,0 +1,98 @@
+#include "proxy/http/answer_reader.hpp"
+
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "unit/proxy/http/pieces.hpp"
+
+using namespace penstock;
+using namespace penstock::http;
+
+namespace {
+
+// Recorded from llama.cpp b11434.
+const std::string llama_chat =
+    R"({"choices":[{"finish_reason":"length","index":0,"message":{"role":"assistant","content":"></ th getcontext True"}}],"created":1795369105,"model":"tiny","system_fingerprint":"b0-unknown","object":"chat.completion","usage":{"completion_tokens":4,"prompt_tokens":355,"total_tokens":359,"prompt_tokens_details":{"cached_tokens":347}},"id":"chatcmpl-itiQkB2yoTuE6kCxA9FdZSdMANbkKT3t","timings":{"cache_n":347,"prompt_n":8}})";
+const std::string llama_responses =
+    R"({"completed_at":1795369105,"created_at":1795369105,"id":"resp_ibWjQXmhOHnAeQTERg47oZGkRzaPELk2","model":"tiny","object":"response","output":[{"content":[{"type":"output_text","annotations":[],"logprobs":[],"text":"ROIST Invariantep"}],"id":"msg_TmgG3IIl4UBVUOy5k5r4G54kCTnArTKW","role":"assistant","status":"completed","type":"message"}],"status":"completed","usage":{"input_tokens":15,"output_tokens":4,"total_tokens":19,"input_tokens_details":{"cached_tokens":8}}})";
+const std::string llama_messages =
+    R"({"id":"chatcmpl-UjRSSoqgXW0gWDZ1BW0l3tCEJEWOsY6Y","type":"message","role":"assistant","content":[{"type":"text","text":" notice)[callsapping"}],"model":"tiny","stop_reason":"max_tokens","stop_sequence":null,"usage":{"cache_read_input_tokens":22,"input_tokens":1,"output_tokens":4}})";
+
+token_usage read(api_kind api, std::string_view text) {
+  answer_reader reader(api);
+  reader.feed(text);
+  reader.finish();
+  return reader.usage();
+}
+
+}  // namespace
+
+TEST_CASE("recorded answers: usage and id, however they are cut") {
+  const struct {
+    api_kind api;
+    const std::string& text;
+    token_usage usage;
+    std::string id;
+  } answers[] = {
+      {api_kind::chat, llama_chat, {355, 4, 347, true, true}, ""},
+      {api_kind::responses, llama_responses, {15, 4, 8, true, true}, "resp_ibWjQXmhOHnAeQTERg47oZGkRzaPELk2"},
+      {api_kind::messages, llama_messages, {23, 4, 22, true, true}, ""},
+  };
+  for (const auto& a : answers) {
+    std::size_t wrong = 0;
+    const auto check = [&](const test::pieces& pieces) {
+      answer_reader reader(a.api);
+      for (const auto p : pieces) reader.feed(p);
+      reader.finish();
+      const token_usage& u = reader.usage();
+      const bool same = u.prompt == a.usage.prompt && u.completion == a.usage.completion &&
+                        u.cached == a.usage.cached && u.known && u.cached_known &&
+                        reader.response_id() == a.id;
+      wrong += same ? 0 : 1;
+    };
+    test::each_cut(a.text, check);
+    test::each_pair_of_cuts(a.text, 7, check);
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("only the outermost object's own usage counts") {
+  CHECK_FALSE(read(api_kind::chat, R"({"x":{"usage":{"prompt_tokens":1}}})").known);
+  CHECK_FALSE(read(api_kind::chat, R"({"x":"\"usage\":{\"prompt_tokens\":1}"})").known);
+  CHECK_FALSE(read(api_kind::chat, R"({"x":"usage","y":{"prompt_tokens":1}})").known);
+  CHECK_FALSE(read(api_kind::chat, R"([{"usage":{"prompt_tokens":1}}])").known);
+  CHECK_FALSE(read(api_kind::chat, R"({"usage":null})").known);
+  CHECK_FALSE(read(api_kind::chat, R"({"usage":{}})").known);
+  CHECK_FALSE(read(api_kind::chat, R"({"usage":[{"prompt_tokens":1}]})").known);
+  CHECK_FALSE(read(api_kind::chat, R"({} {"usage":{"prompt_tokens":1}})").known);
+  CHECK(read(api_kind::chat, R"( { "a" : [ 1 , { "b" : "}" } ] , "usage" : { "prompt_tokens" : 7 } } )")
+            .prompt == 7);
+  CHECK(read(api_kind::chat, R"({"a":"\\","usage":{"prompt_tokens":7}})").prompt == 7);
+}
+
+TEST_CASE("embeddings: a large array of numbers before the usage") {
+  std::string text = R"({"object":"list","data":[{"embedding":[)";
+  for (int i = 0; i < 20000; ++i) text += "-0.01953125,";
+  text += R"(0]}],"usage":{"prompt_tokens":5,"total_tokens":5}})";
+  answer_reader reader(api_kind::embeddings);
+  for (std::size_t i = 0; i < text.size(); i += 4096) reader.feed(std::string_view(text).substr(i, 4096));
+  reader.finish();
+  CHECK(reader.usage().known);
+  CHECK(reader.usage().prompt == 5);
+}
+
+TEST_CASE("what cannot be read has no usage and no end of memory") {
+  CHECK_FALSE(read(api_kind::chat, "").known);
+  CHECK_FALSE(read(api_kind::chat, "not json \"at all").known);
+  CHECK_FALSE(read(api_kind::chat, "}}}}]]]]").known);
+  CHECK_FALSE(read(api_kind::chat, std::string(100000, '[')).known);
+  CHECK_FALSE(read(api_kind::chat, R"({"usage":{"prompt_tokens":1)").known);
+  CHECK_FALSE(
+      read(api_kind::chat, "{\"usage\":{\"x\":\"" + std::string(10000, 'y') + "\",\"prompt_tokens\":1}}")
+          .known);
+  CHECK_FALSE(read(api_kind::chat, "{\"" + std::string(10000, 'k') + "\":1}").known);
+  answer_reader reader(api_kind::responses);
+  reader.feed("{\"id\":\"" + std::string(300, 'r') + "\"}");
+  CHECK(reader.response_id().empty());
+}
