@@ -1,0 +1,247 @@
+#include "emulator/server/exchange.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace penstock::emulator {
+
+std::string_view name(outcome o) {
+  switch (o) {
+    case outcome::open: return "open";
+    case outcome::finished: return "finished";
+    case outcome::aborted: return "aborted";
+    case outcome::refused: return "refused";
+    case outcome::broken: return "broken";
+  }
+  return {};
+}
+
+namespace {
+
+// A call of a tool is an answer whose text is the arguments.
+answer answer_for(const engine_request& r, std::uint32_t prompt, std::uint32_t choice) {
+  if (r.tool.name.empty()) {
+    answer_request wanted = r.sampling;
+    wanted.choice = choice;
+    return make_answer(r.prompts[prompt], wanted);
+  }
+  answer a;
+  a.text = r.tool.arguments;
+  append_tokens(a.tokens, a.text);
+  a.finish = finish_kind::stop;
+  if (a.tokens.size() <= r.max_tokens) return a;
+  a.tokens.resize(r.max_tokens);
+  a.text.resize(std::min(a.text.size(), a.tokens.size() * token_bytes));
+  a.finish = finish_kind::length;
+  return a;
+}
+
+}  // namespace
+
+exchange::exchange(exchange_setup setup, wire& out)
+    : setup_(std::move(setup)),
+      framer_(out, setup_.how, setup_.plan),
+      shape_(make_shape(setup_.request, setup_.identity)) {}
+
+exchange::~exchange() { release(); }
+
+void exchange::abandon() {
+  if (result_ == outcome::open) result_ = outcome::aborted;
+  release();
+}
+
+void exchange::release() {
+  for (choice& c : choices_) {
+    if (c.sequence != 0) setup_.core.cancel(std::exchange(c.sequence, 0));
+  }
+}
+
+void exchange::open() {
+  if (!setup_.request.stream) return;
+  framer_.stream_head();
+  shape_->open(events_);
+  send(events_);
+}
+
+void exchange::submit() {
+  const engine_request& r = setup_.request;
+  const bool generates = r.api <= engine_api::messages;
+  for (std::uint32_t p = 0; p < r.prompts.size(); ++p) {
+    for (std::uint32_t i = 0; i < (generates ? r.n : 1); ++i) {
+      choices_.emplace_back().prompt = p;
+      answers_.push_back(generates ? answer_for(r, p, i) : answer{});
+    }
+  }
+  unfinished_ = choices_.size();
+  const bool at_once = setup_.plan.breaks != break_kind::none && setup_.plan.break_after == 0;
+  if (at_once && (setup_.plan.breaks != break_kind::half_chunk || !r.stream)) break_off("");
+  for (std::uint32_t i = 0; i < choices_.size() && result_ == outcome::open && !stalled_; ++i)
+    submit_choice(i);
+  setup_.flush();
+}
+
+void exchange::submit_choice(std::uint32_t index) {
+  choice& c = choices_[index];
+  const std::vector<token_id>& prompt = setup_.request.prompts[c.prompt];
+  const std::uint32_t block = setup_.core.settings().block_tokens;
+  std::vector<token_id> all = prompt;
+  all.insert(all.end(), answers_[index].tokens.begin(), answers_[index].tokens.end());
+  sequence s;
+  s.prompt_tokens = static_cast<std::uint32_t>(prompt.size());
+  s.max_output_tokens = static_cast<std::uint32_t>(answers_[index].tokens.size());
+  s.names = block_names(all, block, setup_.cache_seed);
+  c.sequence = setup_.core.submit(std::move(s), *this, setup_.plan.slow);
+  c.created = static_cast<std::uint32_t>(prompt.size() / block * block);
+  if (c.sequence != 0) return;
+  // Only a prompt above KV memory gets here; the check of the model's length comes before.
+  framer_.whole(400, "application/json", "",
+                error_body(setup_.request.api, {400, "The prompt does not fit into KV memory.",
+                                                "BadRequestError", "input_tokens"}));
+  result_ = outcome::refused;
+}
+
+void exchange::on_event(const engine_event& event) {
+  if (result_ != outcome::open) return;
+  const auto found =
+      std::find_if(choices_.begin(), choices_.end(), [&](auto& c) { return c.sequence == event.sequence; });
+  if (found == choices_.end()) return;
+  const auto index = static_cast<std::uint32_t>(found - choices_.begin());
+  switch (event.kind) {
+    case engine_event_kind::started: found->cached = event.cached; break;
+    case engine_event_kind::preempted: break;
+    case engine_event_kind::first_token:
+    case engine_event_kind::token:
+      found->tokens = event.tokens;
+      on_token(index);
+      break;
+    case engine_event_kind::finished:
+      found->sequence = 0;
+      if (--unfinished_ == 0 && !stalled_) finish();
+      break;
+  }
+}
+
+void exchange::on_token(std::uint32_t index) {
+  if (stalled_) return;
+  ++generated_;
+  const fault_plan& plan = setup_.plan;
+  const bool breaks = plan.breaks != break_kind::none && generated_ >= plan.break_after;
+  if (!setup_.request.stream) {
+    if (breaks) break_off("");
+    return;
+  }
+  if (plan.breaks == break_kind::half_chunk && generated_ > plan.break_after) {
+    const choice& c = choices_[index];
+    if (!c.begun) shape_->first(index, usage_of(c), events_);
+    shape_->token(index, answers_[index].piece(c.tokens - 1), nullptr, usage_of(c), events_);
+    if (events_.empty()) return;  // a token without an event of its own
+    const std::string next = events_.front();
+    events_.clear();
+    return break_off(next);
+  }
+  send_token(index);
+  if (breaks && plan.breaks != break_kind::half_chunk) return break_off("");
+  if (plan.big_event == 0 || generated_ != 1) return;
+  shape_->token(index, std::string(plan.big_event, 'x'), nullptr, usage_of(choices_[index]), events_);
+  send(events_);
+}
+
+void exchange::send_token(std::uint32_t index) {
+  choice& c = choices_[index];
+  if (!std::exchange(c.begun, true)) shape_->first(index, usage_of(c), events_);
+  const answer& a = answers_[index];
+  shape_->token(index, a.piece(c.tokens - 1), c.tokens == a.tokens.size() ? &a : nullptr, usage_of(c),
+                events_);
+  send(events_);
+}
+
+void exchange::send(answer_shape::events& events) {
+  for (const std::string& e : events) framer_.event(e);
+  events.clear();
+}
+
+// `next_event` is what would have come; a whole answer breaks in its one body.
+void exchange::break_off(const std::string& next_event) {
+  const bool streamed = setup_.request.stream;
+  result_ = outcome::broken;
+  switch (setup_.plan.breaks) {
+    case break_kind::none: break;
+    case break_kind::die: framer_.finish(wire::ending::reset); break;
+    case break_kind::cut: framer_.finish(wire::ending::close); break;
+    case break_kind::exit: framer_.finish(wire::ending::exit); break;
+    case break_kind::garbage: framer_.garbage(); break;
+    case break_kind::half_chunk:
+      streamed ? framer_.half(next_event) : framer_.half_whole(shape_->whole(answers_, total_usage()));
+      break;
+    case break_kind::stall:  // it goes on decoding for nobody until the client leaves
+      result_ = outcome::open;
+      stalled_ = true;
+      return;
+    case break_kind::error_event:
+    case break_kind::error_only:
+    case break_kind::no_end:
+      if (!streamed) {
+        framer_.whole(500, "application/json", "",
+                      error_body(setup_.request.api,
+                                 {500, "EngineCore encountered an issue.", "InternalServerError", ""}));
+        break;
+      }
+      if (setup_.plan.breaks != break_kind::no_end)
+        shape_->error(setup_.plan.breaks == break_kind::error_event, events_);
+      send(events_);
+      framer_.end_stream();
+      break;
+  }
+  release();
+  setup_.flush();  // the core does not know us any more
+}
+
+void exchange::terminate() {
+  if (result_ != outcome::open) return;
+  setup_.plan.breaks = break_kind::error_event;
+  break_off("");
+}
+
+void exchange::finish() {
+  if (setup_.request.stream) {
+    shape_->close(answers_, total_usage(), !setup_.plan.no_marker, events_);
+    // All tokens are out, but the break was to come in the middle of the next event.
+    if (setup_.plan.breaks != break_kind::none && generated_ >= setup_.plan.break_after && !events_.empty()) {
+      const std::string next = events_.front();
+      events_.clear();
+      return break_off(next);
+    }
+    send(events_);
+    framer_.end_stream();
+  } else {
+    framer_.whole(200, "application/json", "", shape_->whole(answers_, total_usage()));
+  }
+  result_ = outcome::finished;
+  if (setup_.request.api != engine_api::responses || !setup_.remember) return;
+  std::vector<token_id> all = setup_.request.prompts.front();
+  all.insert(all.end(), answers_.front().tokens.begin(), answers_.front().tokens.end());
+  setup_.remember(shape_->public_id(), std::move(all));
+}
+
+usage_counts exchange::usage_of(const choice& c) const {
+  const auto prompt = static_cast<std::uint32_t>(setup_.request.prompts[c.prompt].size());
+  return {prompt, c.tokens, c.cached, c.created > c.cached ? c.created - c.cached : 0};
+}
+
+// Choices of one prompt count that prompt once, with what the first of them found cached.
+usage_counts exchange::total_usage() const {
+  usage_counts sum;
+  std::uint32_t next_prompt = 0;
+  for (const choice& c : choices_) {
+    const usage_counts one = usage_of(c);
+    sum.completion += one.completion;
+    if (c.prompt != next_prompt) continue;
+    ++next_prompt;
+    sum.prompt += one.prompt;
+    sum.cached += one.cached;
+    sum.created += one.created;
+  }
+  return sum;
+}
+
+}  // namespace penstock::emulator
