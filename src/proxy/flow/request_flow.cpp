@@ -1,0 +1,554 @@
+#include "proxy/flow/request_flow.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <functional>
+#include <utility>
+
+#include "proxy/http/shapes.hpp"
+
+namespace penstock::flow {
+namespace {
+
+bool is_inside(bytes_view part, bytes_view whole) {
+  const std::less_equal<> le;
+  return le(whole.data(), part.data()) && le(part.data() + part.size(), whole.data() + whole.size());
+}
+
+bool is_event_stream(const http::response_head& head) {
+  const http::field* type = http::find(head.fields, "content-type");
+  constexpr std::string_view sse = "text/event-stream";
+  return type != nullptr && type->value.size() >= sse.size() &&
+         http::iequals(type->value.substr(0, sse.size()), sse);
+}
+
+bool is_encoded(const http::response_head& head) {
+  const http::field* encoding = http::find(head.fields, "content-encoding");
+  return encoding != nullptr && !http::iequals(encoding->value, "identity");
+}
+
+// Actions that may follow the writes of a batch.
+constexpr std::size_t room_for_ends = 16;
+
+// How an answer that is passed on as it is counts.
+reason reason_of_status(int status) {
+  if (status == 429 || status == 503) return reason::engine_overloaded;
+  if (status >= 500) return reason::engine_error;
+  if (status >= 400) return reason::engine_refused;
+  return reason::ok;
+}
+
+}  // namespace
+
+std::string_view name(state s) {
+  constexpr std::string_view names[] = {"reading", "deciding",  "connecting", "waiting",
+                                        "holding", "streaming", "relaying",   "done"};
+  return names[static_cast<std::size_t>(s)];
+}
+
+request_flow::request_flow(const config& settings, retry_budget& budget, api_kind api, instant accepted)
+    : settings_(settings), budget_(budget), scanner_(api, settings.limits.event_bytes), reader_(api) {
+  record_.api = api;
+  record_.accepted = accepted;
+  deadlines_.total = after(accepted, settings.timeouts.total);
+}
+
+void request_flow::on(const event& e, instant now, actions& out) {
+  if (state_ == state::done) return;
+  std::visit([&](const auto& what) { handle(what, now, out); }, e);
+}
+
+instant request_flow::deadline() const {
+  if (state_ == state::done) return never;
+  instant first = std::min({deadlines_.connect, deadlines_.first_token, deadlines_.total,
+                            deadlines_.keepalive, deadlines_.prefill_done});
+  return std::min(first, deadlines_.next_event());
+}
+
+void request_flow::predict_prefill(instant now, duration prefill) { deadlines_.prefill_done = now + prefill; }
+
+// --- before an engine is asked ----------------------------------------------------------------------
+
+void request_flow::handle(const refused& e, instant now, actions& out) { fail(e.error, now, out); }
+
+void request_flow::handle(const body_ready& e, instant now, actions& out) {
+  assert(state_ == state::reading);
+  facts_ = e.facts;
+  record_.body_done = now;
+  record_.stream = facts_->stream;
+  record_.model = facts_->model;
+  record_.predicted_prompt = facts_->prompt_tokens;
+  const bool openai_stream = record_.api == api_kind::chat || record_.api == api_kind::completions;
+  inject_usage_ = settings_.server.usage == usage_mode::inject && facts_->stream && openai_stream &&
+                  !facts_->client_wants_usage;
+  budget_.request();
+  state_ = state::deciding;
+  out.push_back({.kind = action_kind::decide});
+}
+
+void request_flow::handle(const not_picked& e, instant now, actions& out) { fail(e.error, now, out); }
+
+void request_flow::handle(const picked& e, instant now, actions& out) {
+  if (state_ != state::deciding) return;
+  plan_ = e.chosen;
+  assert(!plan_.candidates.empty());
+  record_.by = plan_.by;
+  record_.chosen = plan_.why;
+  record_.prompt_blocks = plan_.prompt_blocks;
+  record_.dispatched = now;
+  attempt_ = 0;
+  try_target(false, now, out);
+}
+
+void request_flow::try_target(bool fresh, instant now, actions& out) {
+  const candidate& to = target();
+  ++record_.attempts;
+  record_.hit_blocks = to.hit_blocks;
+  record_.predicted_cached = to.hit_tokens;
+  record_.score = to.score;
+  record_.queue_tokens = to.queue_tokens;
+  head_ = nullptr;
+  held_.clear();
+  first_token_told_ = false;
+  scanner_ = http::sse_scanner(record_.api, settings_.limits.event_bytes);
+  reader_ = http::answer_reader(record_.api);
+  deadlines_.connect = after(now, settings_.timeouts.connect);
+  deadlines_.between_events = duration{};
+  deadlines_.prefill_done = never;
+  if (facts_->stream) {
+    deadlines_.first_token = after(record_.body_done, settings_.timeouts.first_token);
+    if (scanned()) deadlines_.keepalive = after(now, settings_.timeouts.sse_keepalive);
+  }
+  state_ = state::connecting;
+  out.push_back({.kind = action_kind::connect, .flag = fresh});
+}
+
+void request_flow::next_candidate(instant now, actions& out) {
+  ++attempt_;
+  stale_retry_ = false;
+  try_target(false, now, out);
+}
+
+// --- the engine is asked ----------------------------------------------------------------------------
+
+void request_flow::handle(const engine_connected& e, instant, actions& out) {
+  if (state_ != state::connecting) return;
+  has_engine_ = true;
+  reused_ = e.reused;
+  deadlines_.connect = never;
+  state_ = state::waiting;
+  booked_ = true;
+  out.push_back({.kind = action_kind::dispatch});
+  out.push_back({.kind = action_kind::send_request});
+}
+
+void request_flow::handle(const engine_unreachable& e, instant now, actions& out) {
+  if (state_ != state::connecting) return;
+  deadlines_.connect = never;
+  // The stale connection of a moment ago was a dying engine, perhaps killed by this very request.
+  if (stale_retry_) ++deaths_;
+  report(fault::unreachable, out);
+  // Nothing was sent, so the first failover is free; after that an outage must not multiply.
+  const bool may = !failed_over_ || budget_.take();
+  failed_over_ = true;
+  if (has_next() && deaths_ < 2 && may) return next_candidate(now, out);
+  fail(describe(e.why), now, out);
+}
+
+void request_flow::handle(const request_sent&, instant now, actions&) {
+  if (record_.sent == instant{}) record_.sent = now;
+}
+
+bool request_flow::scanned() const {
+  switch (record_.api) {
+    case api_kind::chat:
+    case api_kind::completions:
+    case api_kind::responses:
+    case api_kind::messages: return true;
+    default: return false;
+  }
+}
+
+void request_flow::handle(const engine_head& e, instant now, actions& out) {
+  if (state_ != state::waiting) return;
+  head_ = e.head;
+  if (record_.first_byte == instant{}) record_.first_byte = now;
+  const int status = head_->status;
+  const bool overloaded = status == 429 || status == 503;
+  if (overloaded) {
+    report(fault::overloaded, out);
+    if (has_next() && budget_.take()) {
+      release_engine(false, out);
+      return next_candidate(now, out);
+    }
+  } else if (status >= 500) {
+    report(fault::server_error, out);
+  }
+  if (status == 200 && scanned() && is_event_stream(*head_) && !is_encoded(*head_)) {
+    state_ = state::holding;
+    return;
+  }
+  // A keep-alive comment made this an SSE answer already: the engine's own answer has no place in it.
+  if (head_sent_)
+    return break_stream(describe(status < 400 ? reason::engine_garbage : reason_of_status(status)), now, out);
+  state_ = state::relaying;
+  deadlines_.first_token = never;
+  deadlines_.keepalive = never;
+  deadlines_.last_event = now;
+  deadlines_.between_events =
+      status < 400 && !facts_->stream ? duration{} : settings_.timeouts.between_events;
+}
+
+void request_flow::handle(const engine_bytes& e, instant now, actions& out) {
+  switch (state_) {
+    case state::holding:
+    case state::streaming: return scan(e.body, now, out);
+    case state::relaying:
+      if (!committed_) {
+        committed_ = true;
+        begin_stream(out);
+        deadlines_.between_events = settings_.timeouts.between_events;
+      }
+      deadlines_.last_event = now;
+      reader_.feed(e.body);
+      out.push_back({.kind = action_kind::write, .bytes = e.body});
+      return;
+    default: return;
+  }
+}
+
+void request_flow::handle(const engine_end&, instant now, actions& out) {
+  if (state_ == state::holding || state_ == state::streaming) return end_stream(now, out);
+  if (state_ == state::relaying) return end_relay(now, out);
+}
+
+// --- the stream passes ------------------------------------------------------------------------------
+
+void request_flow::scan(bytes_view body, instant now, actions& out) {
+  deadlines_.last_event = now;
+  while (!body.empty()) {
+    http::scanned_events found;
+    const std::size_t used = scanner_.scan(body, found);
+    for (const http::scanned_event& ev : found) take_event(ev, body, now, out);
+    body.remove_prefix(used);
+    if (used == 0) break;
+  }
+}
+
+void request_flow::take_event(const http::scanned_event& ev, bytes_view input, instant now, actions& out) {
+  using http::event_kind;
+  // The first token may come in an event so large that it passes unread.
+  const bool large_first =
+      ev.kind == event_kind::piece && scanner_.first_token_seen() && record_.first_token == instant{};
+  if (ev.kind == event_kind::content || large_first) note_content(now, out);
+  if (ev.kind == event_kind::usage_only && inject_usage_) return;
+  if (committed_) return pass(ev.bytes, input, out);
+  const bool opens = ev.kind == event_kind::content || ev.kind == event_kind::end_marker ||
+                     ev.kind == event_kind::error || ev.kind == event_kind::piece;
+  if (!opens) return hold(ev.bytes, out);
+  commit(out);
+  pass(ev.bytes, input, out);
+}
+
+void request_flow::pass(bytes_view bytes, bytes_view input, actions& out) {
+  if (!is_inside(bytes, input)) bytes = kept_.emplace_back(bytes);
+  if (!out.empty()) {
+    action& last = out.back();
+    if (last.kind == action_kind::write && last.bytes.data() + last.bytes.size() == bytes.data() &&
+        is_inside(last.bytes, input)) {
+      last.bytes = bytes_view(last.bytes.data(), last.bytes.size() + bytes.size());
+      return;
+    }
+    // An engine decides how many events lie between dropped ones: beyond the batch, pieces are joined.
+    if (last.kind == action_kind::write && out.size() + room_for_ends > actions::capacity()) {
+      const bool ours = !kept_.empty() && kept_.back().data() == last.bytes.data();
+      std::string& joined = ours ? kept_.back() : kept_.emplace_back(last.bytes);
+      joined.append(bytes);
+      last.bytes = joined;
+      return;
+    }
+  }
+  out.push_back({.kind = action_kind::write, .bytes = bytes});
+}
+
+void request_flow::hold(bytes_view bytes, actions& out) {
+  held_.append(bytes);
+  if (held_.size() > settings_.limits.held_bytes) commit(out);
+}
+
+void request_flow::begin_stream(actions& out) {
+  if (head_sent_) return;
+  head_sent_ = true;
+  record_.status = static_cast<std::uint16_t>(head_->status);
+  out.push_back({.kind = action_kind::answer_head, .flag = state_ != state::relaying});
+}
+
+void request_flow::commit(actions& out) {
+  if (committed_) return;
+  begin_stream(out);
+  committed_ = true;
+  state_ = state::streaming;
+  deadlines_.keepalive = never;
+  if (held_.empty()) return;
+  const std::string& kept = kept_.emplace_back(std::move(held_));
+  held_ = std::string();
+  out.push_back({.kind = action_kind::write, .bytes = kept});
+}
+
+void request_flow::note_content(instant now, actions& out) {
+  ++record_.content_events;
+  if (record_.first_token == instant{}) {
+    record_.first_token = now;
+    deadlines_.first_token = never;
+    deadlines_.between_events = settings_.timeouts.between_events;
+  } else {
+    record_.longest_gap = std::max(record_.longest_gap, duration(now - record_.last_token));
+  }
+  record_.last_token = now;
+  if (first_token_told_) return;
+  first_token_told_ = true;
+  out.push_back({.kind = action_kind::first_token, .flag = true});
+}
+
+void request_flow::end_stream(instant now, actions& out) {
+  if (!scanner_.ended() && !scanner_.error_seen()) {
+    if (!committed_) return lost_before_commit(fault::reset, reason::engine_no_end_marker, now, out);
+    report(fault::reset, out);
+    return break_stream(describe(reason::engine_no_end_marker), now, out);
+  }
+  end_as_said(true, now, out);
+}
+
+void request_flow::end_as_said(bool reusable, instant now, actions& out) {
+  const reason why = reason_of_end();
+  if (why != reason::ok) report(fault::server_error, out);
+  complete(why, reusable, now, out);
+}
+
+// The engine's end marker or its own error event was passed on: nothing may follow it.
+bool request_flow::said_all() const {
+  return state_ == state::streaming && (scanner_.ended() || scanner_.error_seen());
+}
+
+reason request_flow::reason_of_end() const {
+  return scanner_.error_seen() || scanner_.end_is_failure() ? reason::engine_error_event : reason::ok;
+}
+
+void request_flow::end_relay(instant now, actions& out) {
+  committed_ = true;
+  begin_stream(out);
+  reader_.finish();
+  complete(reason_of_status(head_->status), true, now, out);
+}
+
+// --- ends -------------------------------------------------------------------------------------------
+
+void request_flow::complete(reason why, bool reusable, instant now, actions& out) {
+  record_.usage = state_ == state::relaying ? reader_.usage() : scanner_.usage();
+  record_.events = scanner_.events();
+  record_.oversized_events = scanner_.oversized();
+  record_.why = why;
+  record_.ended = now;
+  state_ = state::done;
+  out.push_back({.kind = action_kind::end_answer});
+  if (booked_) {
+    booked_ = false;
+    out.push_back({.kind = why == reason::ok ? action_kind::complete_work : action_kind::give_up_work});
+  }
+  release_engine(reusable, out);
+  out.push_back({.kind = action_kind::finish});
+}
+
+void request_flow::break_stream(api_error error, instant now, actions& out) {
+  error_ = std::move(error);
+  const http::stream_tail tail{scanner_.response_id(), scanner_.next_sequence()};
+  record_.why = error_.why;
+  record_.usage = scanner_.usage();
+  record_.events = scanner_.events();
+  record_.oversized_events = scanner_.oversized();
+  record_.ended = now;
+  release_engine(false, out);
+  // Behind half an event nothing can be said that a client would read as an event of its own.
+  if (scanned() && state_ != state::relaying && !scanner_.inside_oversized()) {
+    const std::string& text =
+        kept_.emplace_back(http::error_event(dialect_of(record_.api), error_, record_.request_id, tail));
+    out.push_back({.kind = action_kind::write, .bytes = text});
+    out.push_back({.kind = action_kind::end_answer});
+  } else {
+    out.push_back({.kind = action_kind::abort_answer});
+  }
+  state_ = state::done;
+  out.push_back({.kind = action_kind::finish});
+}
+
+void request_flow::fail(api_error error, instant now, actions& out) {
+  if (said_all()) return end_as_said(false, now, out);
+  if (head_sent_) return break_stream(std::move(error), now, out);
+  error_ = std::move(error);
+  record_.why = error_.why;
+  record_.status = static_cast<std::uint16_t>(http::status_of(error_));
+  record_.ended = now;
+  release_engine(false, out);
+  state_ = state::done;
+  out.push_back({.kind = action_kind::answer_error});
+  out.push_back({.kind = action_kind::finish});
+}
+
+void request_flow::release_engine(bool reusable, actions& out) {
+  if (booked_) {
+    booked_ = false;
+    out.push_back({.kind = action_kind::give_up_work});
+  }
+  const bool connecting = state_ == state::connecting;
+  if (has_engine_ || connecting)
+    out.push_back({.kind = reusable ? action_kind::keep_engine : action_kind::drop_engine});
+  has_engine_ = false;
+  head_ = nullptr;
+}
+
+void request_flow::report(fault f, actions& out) {
+  fault_ = f;
+  out.push_back({.kind = action_kind::engine_failed});
+}
+
+void request_flow::lost_before_commit(fault how, reason why, instant now, actions& out) {
+  const bool nothing_came = head_ == nullptr;
+  const bool stale = reused_ && nothing_came && how == fault::reset && !stale_retry_;
+  if (!stale) report(how, out);
+  release_engine(false, out);
+  if (stale) {
+    // The engine closed an idle connection while our request was on its way (its keep-alive ended).
+    // The same engine still holds the prefix: ask it again on a new connection.
+    stale_retry_ = true;
+    return try_target(true, now, out);
+  }
+  ++deaths_;
+  if (has_next() && deaths_ < 2 && budget_.take()) return next_candidate(now, out);
+  fail(describe(why), now, out);
+}
+
+void request_flow::handle(const engine_lost& e, instant now, actions& out) {
+  const fault how = e.garbage ? fault::garbage : fault::reset;
+  switch (state_) {
+    case state::waiting:
+    case state::holding:
+      if (!committed_)
+        return lost_before_commit(how, e.garbage ? reason::engine_garbage : reason::engine_reset, now, out);
+      [[fallthrough]];
+    case state::streaming:
+      // Everything the engine had to say was said: only its framing is missing.
+      if (said_all()) return end_as_said(false, now, out);
+      report(how, out);
+      return break_stream(describe(reason::engine_cut), now, out);
+    case state::relaying:
+      if (!committed_)
+        return lost_before_commit(how, e.garbage ? reason::engine_garbage : reason::engine_reset, now, out);
+      report(how, out);
+      return break_stream(describe(reason::engine_cut), now, out);
+    default: return;
+  }
+}
+
+void request_flow::handle(const client_gone& e, instant now, actions& out) {
+  // SDKs hang up once they read the end marker; only the engine's framing is missing then.
+  if (e.why == reason::client_gone && scanner_.ended()) return complete(reason_of_end(), false, now, out);
+  record_.why = e.why;
+  record_.ended = now;
+  record_.usage = scanner_.usage();
+  record_.events = scanner_.events();
+  record_.oversized_events = scanner_.oversized();
+  release_engine(false, out);
+  state_ = state::done;
+  out.push_back({.kind = action_kind::abort_answer});
+  out.push_back({.kind = action_kind::finish});
+}
+
+void request_flow::handle(const client_blocked&, instant, actions& out) {
+  if (!has_engine_) return;
+  // The engine is not late while we do not read from it.
+  deadlines_.between_events = duration{};
+  out.push_back({.kind = action_kind::pause_engine});
+}
+
+void request_flow::handle(const client_drained&, instant now, actions& out) {
+  if (!has_engine_) return;
+  deadlines_.last_event = now;
+  if (committed_ && (state_ == state::relaying || record_.first_token != instant{}))
+    deadlines_.between_events = settings_.timeouts.between_events;
+  out.push_back({.kind = action_kind::resume_engine});
+}
+
+// --- time -------------------------------------------------------------------------------------------
+
+void request_flow::handle(const timer&, instant now, actions& out) {
+  if (now >= deadlines_.total) {
+    if (has_engine_ && !said_all()) report(fault::timeout, out);
+    return fail(describe(reason::total_timeout), now, out);
+  }
+  if (state_ == state::connecting && now >= deadlines_.connect) {
+    out.push_back({.kind = action_kind::drop_engine});
+    return handle(engine_unreachable{reason::connect_timeout}, now, out);
+  }
+  if (now >= deadlines_.first_token) {
+    if (has_engine_ && !said_all()) report(fault::timeout, out);
+    return fail(describe(reason::first_token_timeout), now, out);
+  }
+  if (now >= deadlines_.next_event()) {
+    if (said_all()) return end_as_said(false, now, out);
+    report(fault::timeout, out);
+    return fail(describe(reason::event_timeout), now, out);
+  }
+  if (now >= deadlines_.prefill_done) {
+    deadlines_.prefill_done = never;
+    if (booked_ && !first_token_told_) {
+      first_token_told_ = true;
+      out.push_back({.kind = action_kind::first_token, .flag = false});
+    }
+  }
+  check_keepalive(now, out);
+}
+
+void request_flow::check_keepalive(instant now, actions& out) {
+  if (now < deadlines_.keepalive) return;
+  deadlines_.keepalive = now + settings_.timeouts.sse_keepalive;
+  // Only an engine that already answered 200 with a stream makes it sure that the answer will be one.
+  if (state_ != state::holding) return;
+  begin_stream(out);
+  out.push_back({.kind = action_kind::write, .bytes = ": waiting for the first token\n\n"});
+}
+
+void request_flow::handle(const drain_now&, instant now, actions& out) {
+  fail(describe(reason::drain_deadline), now, out);
+}
+
+api_error request_flow::describe(reason why) const {
+  const reason_traits& t = traits(why);
+  api_error e;
+  e.why = why;
+  e.message = [&]() -> std::string {
+    switch (why) {
+      case reason::connect_failed: return "No engine for this model accepted a connection.";
+      case reason::connect_timeout: return "No engine for this model accepted a connection in time.";
+      case reason::engine_reset: return "The engine closed the connection before it answered.";
+      case reason::engine_garbage: return "The engine's answer is not valid HTTP.";
+      case reason::engine_cut: return "The engine's connection broke inside the answer.";
+      case reason::engine_no_end_marker: return "The engine ended its stream without an end marker.";
+      case reason::first_token_timeout: return "The engine produced no token in time.";
+      case reason::event_timeout: return "The engine fell silent inside the answer.";
+      case reason::total_timeout: return "The answer took longer than is allowed.";
+      case reason::drain_deadline: return "This replica is shutting down and could not finish the answer.";
+      case reason::engine_overloaded: return "Every engine that was asked is overloaded.";
+      case reason::engine_error:
+      case reason::engine_refused: return "The engine that was asked last answered with an error.";
+      default: return std::string("The request could not be served (") + std::string(t.name) + ").";
+    }
+  }();
+  e.message += ' ';
+  e.message += static_cast<char>(t.advice.front() - 'a' + 'A');
+  e.message += t.advice.substr(1);
+  e.message += '.';
+  if (http::status_of(e) == 503) e.retry_after_s = 1;
+  return e;
+}
+
+}  // namespace penstock::flow

@@ -1,0 +1,70 @@
+#include "proxy/worker/metrics.hpp"
+
+namespace penstock::worker {
+
+void pool_metrics::add(const pool_metrics& other) {
+  for (std::size_t a = 0; a < api_count; ++a)
+    for (std::size_t i = 0; i < reason_count; ++i) requests[a][i] += other.requests[a][i];
+  ttft.add(other.ttft);
+  ttft_ours.add(other.ttft_ours);
+  ttft_queue.add(other.ttft_queue);
+  ttft_engine.add(other.ttft_engine);
+  gap.add(other.gap);
+  prompt_tokens += other.prompt_tokens;
+  completion_tokens += other.completion_tokens;
+  cached_tokens += other.cached_tokens;
+  predicted_cached_tokens += other.predicted_cached_tokens;
+  predicted_prompt_tokens += other.predicted_prompt_tokens;
+  usage_unknown += other.usage_unknown;
+  attempts += other.attempts;
+  events += other.events;
+  oversized_events += other.oversized_events;
+}
+
+void worker_metrics::account(const account_record& r) {
+  pool_metrics& p = pools[r.pool];
+  ++p.requests[static_cast<std::size_t>(r.api)][static_cast<std::size_t>(r.why)];
+  p.attempts += r.attempts;
+  p.events += r.events;
+  p.oversized_events += r.oversized_events;
+  bytes_in += r.bytes_in;
+  bytes_out += r.bytes_out;
+  if (r.first_token != instant{}) {
+    p.ttft.observe(seconds(r.first_token - r.accepted));
+    p.ttft_ours.observe(seconds(r.dispatched - r.body_done));
+    if (r.sent != instant{}) {
+      p.ttft_queue.observe(seconds(r.sent - r.dispatched));
+      p.ttft_engine.observe(seconds(r.first_token - r.sent));
+    }
+  }
+  if (r.usage.known) {
+    p.prompt_tokens += r.usage.prompt;
+    p.completion_tokens += r.usage.completion;
+    p.cached_tokens += r.usage.cached;
+  } else if (r.why == reason::ok && r.attempts != 0) {
+    ++p.usage_unknown;
+  }
+  if (r.attempts != 0) {
+    p.predicted_cached_tokens += r.predicted_cached;
+    p.predicted_prompt_tokens += r.predicted_prompt;
+  }
+}
+
+void worker_metrics::add(const worker_metrics& other) {
+  for (const auto& [pool, cells] : other.pools) pools[pool].add(cells);
+  accepted += other.accepted;
+  client_connections += other.client_connections;
+  engine_connections += other.engine_connections;
+  idle_engine_connections += other.idle_engine_connections;
+  engine_connects += other.engine_connects;
+  engine_reuses += other.engine_reuses;
+  live_requests += other.live_requests;
+  live_streams += other.live_streams;
+  body_bytes += other.body_bytes;
+  buffer_bytes += other.buffer_bytes;
+  bytes_in += other.bytes_in;
+  bytes_out += other.bytes_out;
+  memory_waits += other.memory_waits;
+}
+
+}  // namespace penstock::worker

@@ -1,0 +1,274 @@
+// Flows and engines: carries out what a flow asks for, and tells it what engines answer.
+#include <algorithm>
+#include <utility>
+
+#include "proxy/http/heads.hpp"
+#include "proxy/worker/worker.hpp"
+
+namespace penstock::worker {
+namespace {
+
+// How long a failure or a refusal makes an endpoint less wanted on its own, without health's judgement.
+constexpr duration suspicion = std::chrono::seconds(1);
+
+}  // namespace
+
+// Gives a flow one event, carries out its actions, and then what those caused at once.
+void worker::drive(exchange& x, const flow::event& e) {
+  actions_.clear();
+  x.flow.on(e, io_.now(), actions_);
+  for (const flow::action& a : actions_) execute(x, a);
+  while (!followups_.empty()) {
+    const flow::event next = std::move(followups_.front());
+    followups_.erase(followups_.begin());
+    actions_.clear();
+    // What deciding cost is part of our share of TTFT.
+    const bool decided = std::holds_alternative<flow::picked>(next);
+    x.flow.on(next, decided ? io_.precise_now() : io_.now(), actions_);
+    for (const flow::action& a : actions_) execute(x, a);
+  }
+}
+
+void worker::execute(exchange& x, const flow::action& a) {
+  using kind = flow::action_kind;
+  switch (a.kind) {
+    case kind::decide: return decide(x);
+    case kind::connect: return connect_engine(x, a.flag);
+    case kind::dispatch: return dispatch(x);
+    case kind::send_request: return send_request(x);
+    case kind::first_token:
+      x.work.first_token(io_.now(), a.flag);
+      if (a.flag) tell(x, flow::fault::none, true);
+      return;
+    case kind::answer_head: return answer_head(x, a.flag);
+    case kind::write:
+      batch_.body.push_back(a.bytes);
+      batch_.body_bytes += a.bytes.size();
+      return;
+    case kind::answer_error: return answer_error(x);
+    case kind::end_answer: batch_.end = true; return;
+    case kind::abort_answer: batch_.abort = true; return;
+    case kind::pause_engine:
+    case kind::resume_engine: {
+      if (x.engine == nullptr) return;
+      const bool pause = a.kind == kind::pause_engine;
+      if (x.engine->paused == pause) return;
+      x.engine->paused = pause;
+      pause ? io_.pause(x.engine->socket) : io_.resume(x.engine->socket);
+      return;
+    }
+    case kind::keep_engine: return keep_engine(x);
+    case kind::drop_engine:
+      if (x.engine != nullptr) drop(*x.engine, false);
+      return;
+    case kind::give_up_work:
+      x.work.withdraw();
+      x.work = {};
+      return;
+    case kind::complete_work: return complete_work(x);
+    case kind::engine_failed: return tell(x, x.flow.engine_fault(), false);
+    case kind::finish: x.finished = true; return;
+  }
+}
+
+void worker::decide(exchange& x) {
+  auto found = router_.decide(x.facts, *fleet_, io_.now(), rng_);
+  if (auto* error = std::get_if<api_error>(&found)) return follow_up(flow::not_picked{std::move(*error)});
+  follow_up(flow::picked{std::move(std::get<plan>(found))});
+}
+
+void worker::connect_engine(exchange& x, bool fresh) {
+  x.attempt_began = io_.now();
+  const endpoint_view* to = endpoint_of(x);
+  if (to == nullptr || to->addresses.empty())
+    return follow_up(flow::engine_unreachable{reason::connect_failed});
+  x.flow.record().endpoint_url = to->settings.url;
+  x.flow.record().pool = fleet_->pools[to->pool].name;
+  engine_connection* idle = fresh ? nullptr : pool_.take(to->id);
+  if (idle != nullptr) {
+    idle->timer.unlink();
+    idle->owner = &x;
+    idle->reused = true;
+    x.engine = idle;
+    ++metrics_.engine_reuses;
+    return follow_up(flow::engine_connected{true});
+  }
+  const net_address& address = to->addresses[rng_.below(to->addresses.size())];
+  auto e = std::make_unique<engine_connection>(io_.connect(address));
+  e->endpoint = to->id;
+  e->owner = &x;
+  e->timer.owner = e.get();
+  e->timer.kind = 1;
+  ++metrics_.engine_connects;
+  x.engine = &put_engine(std::move(e));
+}
+
+void worker::dispatch(exchange& x) {
+  const instant now = io_.now();
+  x.work = router_.dispatched(x.facts, *fleet_, x.flow.target(), now);
+  if (!x.facts.stream) x.flow.predict_prefill(now, router_.predicted_prefill(x.flow.target()));
+  x.cells = &metrics_.pools[x.flow.record().pool];
+}
+
+void worker::send_request(exchange& x) {
+  engine_connection& e = *x.engine;
+  const endpoint_view* to = endpoint_of(x);
+  if (to == nullptr) return follow_up(flow::engine_lost{false});
+  const bytes_view body = x.body.view();
+  x.splices.clear();
+  if (x.flow.inject_usage())
+    if (auto s = tokenizer::usage_splice(x.facts, body)) x.splices.push_back(std::move(*s));
+  std::uint64_t length = body.size();
+  for (const splice& s : x.splices) length = length - s.erase + s.insert.size();
+  x.request_head.clear();
+  const http::request_head& head = x.client->parser.head();
+  const bool scanned = x.route.api == api_kind::chat || x.route.api == api_kind::completions ||
+                       x.route.api == api_kind::responses || x.route.api == api_kind::messages;
+  http::append_engine_head(x.request_head, head,
+                           {.method = head.method,
+                            .path = x.route.path,
+                            .query = x.route.query,
+                            .path_prefix = to->path_prefix,
+                            .authority = to->authority,
+                            .api_key = to->settings.api_key,
+                            .headers = &to->settings.headers,
+                            .request_id = x.flow.record().request_id,
+                            .content_length = length,
+                            .identity_only = scanned,
+                            .data_parallel_rank = to->settings.data_parallel_rank});
+  e.to_send.clear();
+  e.sent_parts = 0;
+  e.to_send.push_back(x.request_head);
+  std::size_t from = 0;
+  for (const splice& s : x.splices) {
+    e.to_send.push_back(body.substr(from, s.offset - from));
+    e.to_send.push_back(s.insert);
+    from = s.offset + s.erase;
+  }
+  e.to_send.push_back(body.substr(from));
+  e.request_gone = e.answer_complete = false;
+  e.parser.expect(false);
+  if (push_request(e)) follow_up(flow::request_sent{});
+}
+
+// Hands the kernel more of the request. True when this was the last of it.
+bool worker::push_request(engine_connection& e) {
+  if (e.request_gone) return false;
+  std::span<bytes_view> rest = std::span(e.to_send).subspan(e.sent_parts);
+  std::size_t taken = io_.write(e.socket, rest);
+  for (bytes_view& part : rest) {
+    const std::size_t n = std::min(taken, part.size());
+    part.remove_prefix(n);
+    taken -= n;
+    if (!part.empty()) return false;
+    ++e.sent_parts;
+  }
+  e.request_gone = true;
+  e.to_send.clear();
+  return true;
+}
+
+void worker::engine_answered(engine_connection& e, bytes_view bytes) {
+  if (e.owner == nullptr) return drop(e, false);  // nobody asked this engine anything
+  client_connection& c = *e.owner->client;
+  bool after_head = false;  // an answer without a body is complete with its head
+  while (e.owner != nullptr && (!bytes.empty() || after_head)) {
+    http::body_spans spans;
+    const http::parse_result r = e.parser.feed(bytes, spans);
+    for (const bytes_view span : spans) take_answer_bytes(e, span);
+    bytes.remove_prefix(r.consumed);
+    after_head = r.status == http::parse_status::head;
+    if (e.owner == nullptr) break;
+    if (after_head) {
+      drive(*e.owner, flow::engine_head{&e.parser.head()});
+    } else if (r.status == http::parse_status::complete) {
+      e.answer_complete = true;
+      drive(*e.owner, flow::engine_end{});
+    } else if (r.status == http::parse_status::failed) {
+      drive(*e.owner, flow::engine_lost{true});
+    } else if (r.status == http::parse_status::more && spans.empty() && r.consumed == 0) {
+      break;
+    }
+  }
+  // Bytes behind the answer belong to nobody; such a connection is not to be trusted with a request.
+  if (!bytes.empty() && !e.gone && e.owner == nullptr) drop(e, false);
+  flush(c);
+}
+
+void worker::take_answer_bytes(engine_connection& e, bytes_view span) {
+  if (e.owner == nullptr) return;
+  exchange& x = *e.owner;
+  const account_record& r = x.flow.record();
+  const std::uint64_t before = r.content_events;
+  const instant last = r.last_token;
+  drive(x, flow::engine_bytes{span});
+  if (r.content_events == before) return release_request(x);
+  if (before != 0 && x.cells != nullptr) x.cells->gap.observe(seconds(r.last_token - last));
+  if (r.last_token - x.token_told_at >= std::chrono::seconds(1)) tell(x, flow::fault::none, true);
+  if (before == 0) release_request(x);
+}
+
+// Once the answer is committed nobody else will be asked: body and blocks are of no more use, and a
+// stream that lives for minutes should not hold them.
+void worker::release_request(exchange& x) {
+  if (!x.flow.committed() || x.body.capacity() == 0) return;
+  if (x.engine != nullptr && !x.engine->request_gone) return;
+  x.body.release();
+  x.facts.prompts = {};
+  x.request_head = std::string();
+  x.splices = {};
+}
+
+void worker::keep_engine(exchange& x) {
+  engine_connection& e = *x.engine;
+  const timeouts_config& t = settings().timeouts;
+  const bool usable =
+      e.request_gone && e.answer_complete && e.parser.head().keep_alive && t.engine_idle.count() != 0;
+  if (e.paused) io_.resume(e.socket);
+  e.paused = false;
+  x.engine = nullptr;
+  e.owner = nullptr;
+  if (!usable || !pool_.put(e, settings().limits.idle_per_endpoint)) return drop(e, false);
+  wheel_.arm(e.timer, io_.now() + t.engine_idle);
+}
+
+void worker::complete_work(exchange& x) {
+  const token_usage& usage = x.flow.record().usage;
+  x.work.ended(io_.now(), usage);
+  x.work = {};
+  if (usage.known) estimator_.learn(x.facts, usage.prompt);
+  if (x.route.api == api_kind::responses && !x.flow.response_id().empty())
+    router_.remember_response(x.flow.response_id(), x.flow.target().endpoint);
+  tell(x, flow::fault::none, false);
+}
+
+void worker::tell(exchange& x, flow::fault fault, bool token) {
+  const instant now = io_.now();
+  // Other workers' next decisions know of a failure before health has judged it.
+  if (fault != flow::fault::none) board_.suspect(x.flow.target().endpoint, now + suspicion);
+  if (token) x.token_told_at = now;
+  told_.outcome({.endpoint = x.flow.target().endpoint,
+                 .fault = fault,
+                 .token = token,
+                 .began = x.attempt_began,
+                 .at = now});
+}
+
+// The request is over, for us and for the client. Destroys it.
+void worker::account(exchange& x) {
+  client_connection& c = *x.client;
+  account_record& r = x.flow.record();
+  r.bytes_out = c.sent_in_answer;
+  r.ended = io_.now();
+  if (x.engine != nullptr) drop(*x.engine, false);
+  metrics_.account(r);
+  told_.account(r);
+  std::erase(waiting_, &c);
+  c.current.reset();
+  batch_.head.clear();
+  batch_.body.clear();
+  batch_.body_bytes = 0;
+  batch_.end = batch_.abort = false;
+}
+
+}  // namespace penstock::worker

@@ -1,0 +1,212 @@
+// A flow on a bench: events in by hand, actions out as text, the client's bytes collected.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "proxy/flow/request_flow.hpp"
+
+namespace penstock::flow::testing {
+
+using namespace std::chrono_literals;
+
+inline config settings() {
+  config c;
+  c.limits.held_bytes = 16 * 1024;
+  c.limits.event_bytes = 1 << 20;
+  c.timeouts.connect = 2s;
+  c.timeouts.first_token = 30s;
+  c.timeouts.between_events = 10s;
+  c.timeouts.total = 600s;
+  c.timeouts.sse_keepalive = 15s;
+  return c;
+}
+
+inline std::string_view name(action_kind k) {
+  constexpr std::string_view names[] = {
+      "decide",      "connect",      "dispatch",     "send_request",  "first_token",   "answer_head",
+      "write",       "answer_error", "end_answer",   "abort_answer",  "pause_engine",  "resume_engine",
+      "keep_engine", "drop_engine",  "give_up_work", "complete_work", "engine_failed", "finish"};
+  return names[static_cast<std::size_t>(k)];
+}
+
+inline std::string_view name(fault f) {
+  constexpr std::string_view names[] = {"none",    "unreachable", "reset",       "garbage",
+                                        "timeout", "overloaded",  "server_error"};
+  return names[static_cast<std::size_t>(f)];
+}
+
+// What the far sides see of one flow. Actions are checked for what no order of events may cause.
+class bench {
+ public:
+  explicit bench(config c = settings(), api_kind api = api_kind::chat, double retries = 0.2)
+      : settings_(std::move(c)), budget(retries), flow(settings_, budget, api, start) {
+    facts.api = api;
+    facts.stream = true;
+    facts.model = "tiny";
+  }
+
+  // Gives the event and returns its actions as one line: "drop_engine, connect(fresh)".
+  std::string on(const event& e) {
+    actions out;
+    flow.on(e, now, out);
+    std::string line;
+    for (const action& a : out) {
+      if (!line.empty()) line += ", ";
+      line += text_of(a);
+      note(a);
+    }
+    flow.flushed();
+    return line;
+  }
+
+  // Time passes without events until `after` from now; the flow's own timer fires on the way.
+  std::string wait(duration after) {
+    const instant until = now + after;
+    std::string lines;
+    while (flow.deadline() <= until) {
+      now = flow.deadline();
+      const std::string line = on(timer{});
+      if (!lines.empty() && !line.empty()) lines += " | ";
+      lines += line;
+    }
+    now = until;
+    return lines;
+  }
+
+  std::string bytes(bytes_view body) { return on(engine_bytes{body}); }
+
+  std::string head(int status = 200, std::string_view type = "text/event-stream; charset=utf-8",
+                   std::string_view encoding = "") {
+    engine = {};
+    engine.status = status;
+    engine.fields.push_back({"content-type", type});
+    if (!encoding.empty()) engine.fields.push_back({"content-encoding", encoding});
+    return on(engine_head{&engine});
+  }
+
+  void to_deciding() { on(body_ready{&facts}); }
+  void to_connecting(std::size_t candidates = 3) {
+    to_deciding();
+    plan p;
+    for (std::size_t i = 0; i < candidates; ++i)
+      p.candidates.push_back({.endpoint = {static_cast<std::uint16_t>(i), 1}});
+    on(picked{p});
+  }
+  void to_waiting(std::size_t candidates = 3, bool reused = false) {
+    to_connecting(candidates);
+    on(engine_connected{reused});
+    on(request_sent{});
+  }
+  void to_holding(std::size_t candidates = 3) {
+    to_waiting(candidates);
+    head();
+  }
+
+  // The next candidate took the connection and the request.
+  void asked_again(bool reused = false) {
+    on(engine_connected{reused});
+    on(request_sent{});
+  }
+
+  std::uint16_t target() const { return flow.target().endpoint.slot; }
+  reason why() const { return flow.record().why; }
+  bool done() const { return flow.where() == state::done; }
+
+  static constexpr instant start{1000s};
+  config settings_;
+  retry_budget budget;
+  request_facts facts;
+  request_flow flow;
+  instant now = start;
+  http::response_head engine;
+  std::string client;         // body bytes that the client got
+  std::vector<fault> faults;  // told to passive health
+  int heads = 0, ends = 0, aborts = 0, errors = 0, finishes = 0;
+  int booked = 0;   // dispatches not given back
+  int engines = 0;  // connections held or asked for
+  bool paused = false;
+
+ private:
+  std::string text_of(const action& a) const {
+    std::string text(name(a.kind));
+    switch (a.kind) {
+      case action_kind::connect: return a.flag ? text + "(fresh)" : text;
+      case action_kind::first_token: return a.flag ? text : text + "(predicted)";
+      case action_kind::answer_head: return a.flag ? text + "(sse)" : text;
+      case action_kind::engine_failed: return fmt::format("{}({})", text, name(flow.engine_fault()));
+      case action_kind::write: return fmt::format("{}({})", text, what(a.bytes));
+      default: return text;
+    }
+  }
+
+  // Our own error events by their reason, everything else by its size.
+  static std::string what(bytes_view bytes) {
+    constexpr bytes_view code = "\"code\":\"";
+    const std::size_t at = bytes.find(code);
+    if (at == bytes.npos) return std::to_string(bytes.size());
+    const std::size_t begin = at + code.size();
+    return "error " + std::string(bytes.substr(begin, bytes.find('"', begin) - begin));
+  }
+
+  void note(const action& a) {
+    switch (a.kind) {
+      case action_kind::connect: engines = 1; break;
+      case action_kind::dispatch: ++booked; break;
+      case action_kind::give_up_work:
+      case action_kind::complete_work: --booked; break;
+      case action_kind::keep_engine:
+      case action_kind::drop_engine:
+        engines = 0;
+        paused = false;
+        break;
+      case action_kind::answer_head: ++heads; break;
+      case action_kind::write: client += a.bytes; break;
+      case action_kind::answer_error: ++errors; break;
+      case action_kind::end_answer: ++ends; break;
+      case action_kind::abort_answer: ++aborts; break;
+      case action_kind::finish: ++finishes; break;
+      case action_kind::pause_engine: paused = true; break;
+      case action_kind::resume_engine: paused = false; break;
+      case action_kind::engine_failed: faults.push_back(flow.engine_fault()); break;
+      default: break;
+    }
+  }
+};
+
+// Nothing is held any more and exactly one end was said. `gone`: the client left, so no end is owed.
+inline bool at_rest(const bench& b) {
+  return b.done() && b.finishes == 1 && b.booked == 0 && b.engines == 0 && !b.paused &&
+         b.ends + b.aborts + b.errors == 1 && b.flow.deadline() == never;
+}
+
+// Recorded from vLLM 0.32.0, chunk framing removed.
+inline constexpr std::string_view role =
+    R"(data: {"id":"chatcmpl-9d391ef8682a25a2","object":"chat.completion.chunk","created":1795369854,"model":"tiny","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"prompt_token_ids":null,"prompt_text":null})"
+    "\n\n";
+inline constexpr std::string_view token =
+    R"(data: {"id":"chatcmpl-9d391ef8682a25a2","object":"chat.completion.chunk","created":1795369854,"model":"tiny","choices":[{"index":0,"delta":{"content":" always"},"logprobs":null,"finish_reason":null,"token_ids":null}]})"
+    "\n\n";
+inline constexpr std::string_view last_token =
+    R"(data: {"id":"chatcmpl-9d391ef8682a25a2","object":"chat.completion.chunk","created":1795369854,"model":"tiny","choices":[{"index":0,"delta":{"content":"ared"},"logprobs":null,"finish_reason":"length","stop_reason":null,"token_ids":null}]})"
+    "\n\n";
+inline constexpr std::string_view usage =
+    R"(data: {"id":"chatcmpl-9d391ef8682a25a2","object":"chat.completion.chunk","created":1795369854,"model":"tiny","choices":[],"usage":{"prompt_tokens":23,"total_tokens":35,"completion_tokens":12,"prompt_tokens_details":{"cached_tokens":0,"created_cache_tokens":0}},"system_fingerprint":"vllm-0.32.0-ff6cb3b9"})"
+    "\n\n";
+// Recorded from vLLM 0.32.0 at SIGTERM.
+inline constexpr std::string_view engine_error =
+    R"(data: {"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root cause.", "type": "InternalServerError", "param": null, "code": 500}})"
+    "\n\n";
+inline constexpr std::string_view end_marker = "data: [DONE]\n\n";
+inline constexpr std::string_view comment = ": waiting for the first token\n\n";
+
+inline std::size_t count(std::string_view text, std::string_view part) {
+  std::size_t n = 0;
+  for (std::size_t at = text.find(part); at != text.npos; at = text.find(part, at + part.size())) ++n;
+  return n;
+}
+
+}  // namespace penstock::flow::testing
