@@ -1,0 +1,32 @@
+// The subcommands of `penstock`; main() picks one. Each takes the arguments behind its name and returns the
+// exit code.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "penstock/config.hpp"
+
+namespace penstock {
+
+using arguments = std::span<const std::string>;
+
+int serve_command(arguments args);
+int check_command(arguments args);
+int explain_command(arguments args);
+int demo_command(arguments args);
+
+// Reads a configuration file and says on stderr what is wrong or suspicious in it. Null when it cannot be
+// used.
+std::shared_ptr<const config> read_configuration(const std::string& file);
+
+// Runs a proxy with its admin listener until it drained, on the calling thread. `greeting` is told the
+// data and admin addresses once both listen. `reread` names the file for SIGHUP; empty: no reload.
+struct running_addresses {
+  std::string data, admin;
+};
+int run_proxy(std::shared_ptr<const config> settings, const std::string& reread,
+              void (*greeting)(const running_addresses&));
+
+}  // namespace penstock

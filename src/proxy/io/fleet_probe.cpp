@@ -1,0 +1,154 @@
+#include "proxy/io/fleet_probe.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "health/metrics_text.hpp"
+#include "health/models_text.hpp"
+#include "proxy/io/clock.hpp"
+#include "proxy/io/log.hpp"
+
+namespace penstock::io {
+namespace {
+
+health::probe_outcome outcome_of(const get_result& r) {
+  using from = get_result::outcome;
+  using to = health::probe_outcome;
+  switch (r.how) {
+    case from::connect_failed: return to::connect_failed;
+    case from::connect_timeout: return to::connect_timeout;
+    case from::timeout: return to::timeout;
+    case from::reset: return to::reset;
+    case from::garbage: return to::garbage;
+    case from::answered: break;
+  }
+  return r.status >= 200 && r.status < 300 ? to::ok : to::bad_status;
+}
+
+bool answered_well(const get_result& r) { return r.how == get_result::outcome::answered && r.status == 200; }
+
+net_address plain(const boost::asio::ip::tcp::endpoint& e) {
+  net_address out;
+  out.port = e.port();
+  if (e.address().is_v4()) {
+    out.kind = net_address::family::ipv4;
+    const auto bytes = e.address().to_v4().to_bytes();
+    std::copy(bytes.begin(), bytes.end(), out.ip.begin());
+  } else {
+    out.kind = net_address::family::ipv6;
+    const auto bytes = e.address().to_v6().to_bytes();
+    std::copy(bytes.begin(), bytes.end(), out.ip.begin());
+  }
+  return out;
+}
+
+// Which series of a page are this endpoint's: those of its rank, where nothing else is said.
+std::string engine_label(const endpoint_config& settings) {
+  if (!settings.engine_label.empty() || settings.data_parallel_rank < 0) return settings.engine_label;
+  return std::to_string(settings.data_parallel_rank);
+}
+
+// The address, where the url needs no name service.
+std::optional<net_address> literal(const health::endpoint_target& target) {
+  if (!target.unix_path.empty())
+    return net_address{.kind = net_address::family::unix_path, .path = target.unix_path};
+  boost::system::error_code ec;
+  const auto ip = boost::asio::ip::make_address(target.host, ec);
+  if (ec) return std::nullopt;
+  return plain({ip, target.port});
+}
+
+}  // namespace
+
+fleet_probe::fleet_probe(boost::asio::io_context& context, health::fleet_tracker& tracker,
+                         std::function<void()> changed)
+    : context_(context), resolver_(context), tracker_(tracker), changed_(std::move(changed)) {}
+
+void fleet_probe::carry_out(const health::task& what, const health_config& settings) {
+  const health::tracked_endpoint* of = tracker_.find(what.endpoint);
+  if (of == nullptr) return;
+  switch (what.kind) {
+    case health::task_kind::resolve: return resolve(*of);
+    case health::task_kind::probe:
+      return get(*of, settings.path, settings, [this, began = read_clock()](endpoint_id id, get_result r) {
+        tracker_.probed(id, {.outcome = outcome_of(r), .started = began}, read_clock());
+      });
+    case health::task_kind::scrape:
+      return get(*of, settings.metrics_path, settings,
+                 [this, label = engine_label(of->settings)](endpoint_id id, get_result r) {
+                   std::optional<engine_state> state;
+                   std::vector<std::string> warnings;
+                   if (answered_well(r)) {
+                     state = health::read_metrics(r.body, {label}, read_clock(), warnings);
+                     if (state->scraped_at == instant{}) state.reset();
+                   }
+                   if (const auto* e = tracker_.find(id)) warn_once(e->settings.url, warnings);
+                   tracker_.scraped(id, state, read_clock());
+                 });
+    case health::task_kind::models:
+      return get(*of, "/v1/models", settings, [this](endpoint_id id, get_result r) {
+        std::optional<std::vector<served_model>> models;
+        if (answered_well(r)) models = health::read_models(r.body);
+        tracker_.models_read(id, std::move(models), read_clock());
+      });
+  }
+}
+
+void fleet_probe::get(const health::tracked_endpoint& of, const std::string& path,
+                      const health_config& settings, std::function<void(endpoint_id, get_result)> done) {
+  get_request request{.to = of.addresses.front(),
+                      .authority = of.target.authority,
+                      .target = of.target.path_prefix + path,
+                      .headers = of.settings.headers,
+                      .timeout = settings.timeout};
+  const bool own_key = std::any_of(request.headers.begin(), request.headers.end(),
+                                   [](const auto& h) { return h.first == "Authorization"; });
+  if (!of.settings.api_key.empty() && !own_key)
+    request.headers.emplace_back("Authorization", "Bearer " + of.settings.api_key);
+  http_get(context_, std::move(request),
+           [this, alive = alive_, id = of.id, done = std::move(done)](get_result r) {
+             if (!*alive) return;
+             done(id, std::move(r));
+             changed_();
+           });
+}
+
+void fleet_probe::resolve_literals() {
+  const auto listed = tracker_.build_view(read_clock());
+  for (const endpoint_view& e : listed->endpoints) {
+    const health::tracked_endpoint* of = tracker_.find(e.id);
+    if (of == nullptr || !of->addresses.empty()) continue;
+    if (auto address = literal(of->target)) tracker_.resolved(e.id, {std::move(*address)}, read_clock());
+  }
+}
+
+void fleet_probe::resolve(const health::tracked_endpoint& of) {
+  const endpoint_id id = of.id;
+  if (auto address = literal(of.target)) {
+    tracker_.resolved(id, {std::move(*address)}, read_clock());
+    return changed_();
+  }
+  using tcp = boost::asio::ip::tcp;
+  resolver_.async_resolve(
+      of.target.host, std::to_string(of.target.port), tcp::resolver::numeric_service,
+      [this, alive = alive_, id](boost::system::error_code ec, const tcp::resolver::results_type& found) {
+        if (!*alive) return;
+        std::vector<net_address> addresses;
+        if (!ec)
+          for (const auto& entry : found) addresses.push_back(plain(entry.endpoint()));
+        tracker_.resolved(id, std::move(addresses), read_clock());
+        changed_();
+      });
+}
+
+void fleet_probe::warn_once(const std::string& url, const std::vector<std::string>& warnings) {
+  for (const std::string& text : warnings) {
+    const std::string line = url + ": " + text;
+    constexpr std::size_t most = 4096;
+    if (warned_.size() < most && warned_.emplace(line, true).second)
+      log(log_level::warn, "metrics of " + line);
+  }
+}
+
+}  // namespace penstock::io

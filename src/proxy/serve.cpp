@@ -1,0 +1,142 @@
+// `penstock serve` and `penstock check`.
+#include <boost/asio/io_context.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <optional>
+
+#include "proxy/admin/admin_server.hpp"
+#include "proxy/admin/fleet_page.hpp"
+#include "proxy/admin/metrics_page.hpp"
+#include "proxy/commands.hpp"
+#include "proxy/config/load.hpp"
+#include "proxy/config/reference.hpp"
+#include "proxy/io/clock.hpp"
+#include "proxy/io/log.hpp"
+#include "proxy/io/process.hpp"
+#include "proxy/io/service_manager.hpp"
+
+namespace penstock {
+namespace {
+
+std::optional<std::string> environment_variable(std::string_view name) {
+  const char* value = std::getenv(std::string(name).c_str());
+  if (value == nullptr) return std::nullopt;
+  return std::string(value);
+}
+
+// The admin pages of a running process.
+std::map<std::string, admin::page_maker> pages_of(io::process& running) {
+  std::map<std::string, admin::page_maker> pages;
+  pages["/metrics"] = [&running](const auto& answer) {
+    running.collect([&running, answer](const worker::worker_metrics& cells, bool) {
+      const auto& reloads = running.reloads();
+      answer({.content_type = "text/plain; version=0.0.4; charset=utf-8",
+              .body = admin::metrics_page(cells, *running.fleet(),
+                                          {.reloads_good = reloads.good,
+                                           .reloads_rejected = reloads.rejected,
+                                           .last_reload_good = reloads.last_good,
+                                           .log_lines_dropped = running.log_lines_dropped(),
+                                           .workers = running.workers(),
+                                           .now = io::read_clock()})});
+    });
+  };
+  // Alive: the control loop answers, and so does every worker (collect() asks them all).
+  pages["/livez"] = [&running](const auto& answer) {
+    running.collect([answer](const worker::worker_metrics&, bool complete) {
+      if (complete) return answer({.content_type = "text/plain", .body = "ok\n"});
+      answer({.status = 503, .content_type = "text/plain", .body = "a worker does not answer\n"});
+    });
+  };
+  pages["/readyz"] = [&running](const auto& answer) {
+    const auto fleet = running.fleet();
+    if (fleet->ready) return answer({.content_type = "text/plain", .body = "ok\n"});
+    answer({.status = 503,
+            .content_type = "text/plain",
+            .body = fleet->draining ? "draining\n" : "no endpoint is up: see /debug/fleet\n"});
+  };
+  pages["/debug/fleet"] = [&running](const auto& answer) {
+    answer({.body = admin::fleet_page(*running.fleet(), running.routing().board, io::read_clock())});
+  };
+  return pages;
+}
+
+}  // namespace
+
+std::shared_ptr<const config> read_configuration(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) {
+    std::fprintf(stderr, "%s: cannot be read; check the path and its permissions\n", file.c_str());
+    return nullptr;
+  }
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  const conf::loaded result = conf::load(text, file, environment_variable);
+  for (const conf::problem& p : result.errors) std::fprintf(stderr, "%s\n", conf::to_string(p).c_str());
+  for (const conf::problem& p : result.warnings)
+    std::fprintf(stderr, "warning: %s\n", conf::to_string(p).c_str());
+  return result.value;
+}
+
+int run_proxy(std::shared_ptr<const config> settings, const std::string& reread,
+              void (*greeting)(const running_addresses&)) {
+  boost::asio::io_context context(1);
+  io::config_source source;
+  if (!reread.empty()) source = [reread] { return read_configuration(reread); };
+  io::process running(context, settings, source);
+  admin::admin_server pages(context, pages_of(running));
+  if (!settings->admin.listen.empty()) {
+    if (const std::string error = pages.listen(settings->admin.listen); !error.empty()) {
+      io::log(io::log_level::error, error);
+      return static_cast<int>(io::exit_code::cannot_listen);
+    }
+  }
+  if (const std::string error = running.start(); !error.empty()) {
+    io::log(io::log_level::error, error);
+    return static_cast<int>(io::exit_code::cannot_listen);
+  }
+  for (const std::string& address : running.addresses())
+    io::log(io::log_level::info, "serving on " + address);
+  const std::string admin_address = settings->admin.listen.empty() ? "" : pages.address();
+  if (!admin_address.empty()) io::log(io::log_level::info, "admin pages on " + admin_address);
+  if (greeting != nullptr) greeting({running.addresses().front(), admin_address});
+  io::exit_code code = io::exit_code::drained;
+  running.on_drained = [&](io::exit_code c) {
+    code = c;
+    pages.close();
+    context.stop();
+  };
+  context.run();
+  return static_cast<int>(code);
+}
+
+int serve_command(arguments args) {
+  if (args.size() != 2 || (args[0] != "-c" && args[0] != "--config")) {
+    std::fprintf(stderr, "usage: penstock serve -c FILE\n");
+    return 1;
+  }
+  const auto settings = read_configuration(args[1]);
+  if (settings == nullptr) return static_cast<int>(io::exit_code::configuration);
+  return run_proxy(settings, args[1], nullptr);
+}
+
+int check_command(arguments args) {
+  const bool print = args.size() == 2 && args[0] == "--print";
+  if (args.size() != (print ? 2u : 1u)) {
+    std::fprintf(stderr, "usage: penstock check [--print] FILE\n");
+    return 1;
+  }
+  const auto settings = read_configuration(args.back());
+  if (settings == nullptr) return static_cast<int>(io::exit_code::configuration);
+  if (print) {
+    std::printf("%s", conf::effective_toml(*settings).c_str());
+    return 0;
+  }
+  std::size_t endpoints = 0;
+  for (const pool_config& pool : settings->pools) endpoints += pool.endpoints.size();
+  std::printf("%s: valid; %zu pool%s, %zu endpoint%s\n", args.back().c_str(), settings->pools.size(),
+              settings->pools.size() == 1 ? "" : "s", endpoints, endpoints == 1 ? "" : "s");
+  return 0;
+}
+
+}  // namespace penstock
