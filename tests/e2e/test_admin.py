@@ -1,0 +1,186 @@
+"""What operators see: metrics, health, the fleet, the access log, explain, demo."""
+import asyncio
+import json
+import os
+import re
+import signal
+import tempfile
+import unittest
+
+from harness.case import Case
+from harness.process import Process, free_port, run
+from harness.wire import chat, text_of
+
+CHAT = "/v1/chat/completions"
+SAMPLE = re.compile(r'^[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\.)*",?)*\})? '
+                    r"(-?[0-9.]+([eE][+-]?[0-9]+)?|[+-]Inf|NaN)( \d+)?$")
+
+
+class Metrics(Case):
+    async def test_the_text_is_well_formed(self):
+        engine = await self.fake()
+        proxy = await self.proxy(engine)
+        await self.stream(proxy, chat())
+        response = await proxy.ask_admin("/metrics")
+        self.assertTrue(response.header("content-type").startswith("text/plain"))
+        typed, seen = {}, set()
+        for line in response.body.decode().splitlines():
+            if line.startswith("# TYPE "):
+                _, _, name, kind = line.split()
+                self.assertNotIn(name, typed, "a family occurs once")
+                typed[name] = kind
+            elif line and not line.startswith("#"):
+                self.assertRegex(line, SAMPLE)
+                series = line.rsplit(" ", 1)[0]
+                self.assertNotIn(series, seen)
+                seen.add(series)
+                self.assertTrue(series.startswith("penstock_"), series)
+        for name, kind in typed.items():
+            if kind == "counter":
+                self.assertTrue(name.endswith("_total"), name)
+
+    async def test_requests_are_counted_once_by_reason(self):
+        engine = await self.fake()
+        proxy = await self.proxy(engine)
+        for _ in range(5):
+            await self.stream(proxy, chat())
+        for _ in range(3):
+            await self.post(proxy, CHAT, b"{")
+        samples = await proxy.metrics()
+        requests = {k: v for k, v in samples.items() if k.startswith("penstock_requests_total")}
+        self.assertEqual(sum(v for k, v in requests.items() if 'reason="ok"' in k), 5, requests)
+        self.assertEqual(sum(v for k, v in requests.items() if 'reason="invalid_json"' in k), 3, requests)
+
+    async def test_tokens_and_gauges_return_to_rest(self):
+        engine = await self.fake()
+        proxy = await self.proxy(engine)
+        for i in range(10):
+            await self.stream(proxy, chat(str(i)))
+        samples = await proxy.metrics()
+        for name, value in samples.items():
+            if re.search(r"(in_flight|outstanding|buffered|buffer_bytes|body_bytes_held|streams)(\{|$)", name):
+                self.assertEqual(value, 0, f"{name} did not come back to rest")
+        self.assertTrue([k for k in samples if k.startswith("penstock_build_info")])
+
+
+class Views(Case):
+    async def test_health(self):
+        engine = await self.fake()
+        proxy = await self.proxy(engine)
+        self.assertEqual((await proxy.ask_admin("/livez")).status, 200)
+        self.assertEqual((await proxy.ask_admin("/readyz")).status, 200)
+        self.assertEqual((await proxy.ask_admin("/nothing")).status, 404)
+
+    async def test_fleet(self):
+        engines = [await self.fake() for _ in range(2)]
+        proxy = await self.proxy(*engines, pool=[{"name": "main", "models": ["*"], "endpoint": [
+            {"url": engines[0].url, "api_key": "very-secret"}, {"url": engines[1].url}]}])
+        text = json.dumps(await proxy.fleet())
+        for engine in engines:
+            self.assertIn(engine.url, text)
+        self.assertIn('"up"', text)
+        self.assertNotIn("very-secret", text)
+
+        async def scraped():
+            return "4096" in json.dumps(await proxy.fleet()) or "65536" in json.dumps(await proxy.fleet())
+        await proxy.until(scraped, "the engines' cache size was scraped")
+
+    async def test_secrets_are_nowhere(self):
+        engine = await self.fake()
+        proxy = await self.proxy(engine, pool=[{"name": "main", "models": ["*"], "endpoint": [
+            {"url": engine.url, "api_key": "very-secret", "headers": {"X-K": "also-secret"}}]}])
+        await self.stream(proxy, chat("the prompt is private"))
+        await proxy.access_log(1)
+        pages = [(await proxy.ask_admin(p)).body.decode() for p in ("/", "/debug/fleet", "/debug/config", "/metrics")]
+        for text in pages + proxy.out + proxy.err:
+            for secret in ("very-secret", "also-secret", "the prompt is private"):
+                self.assertNotIn(secret, text)
+
+
+class AccessLog(Case):
+    async def test_one_line_a_request(self):
+        engine = await self.fake()
+        proxy = await self.proxy(engine)
+        await self.stream(proxy, chat(), headers=[("X-Request-Id", "id-1"), ("traceparent", "00-aa-bb-01")])
+        await self.post(proxy, CHAT, b"{")
+        await self.get(proxy, "/nowhere\"quote")
+        records = await proxy.access_log(3)
+        self.assertEqual(len(records), 3)
+        good = records[0]
+        self.assertEqual((good["request_id"], good["status"], good["reason"], good["api"]), ("id-1", 200, "ok", "chat"))
+        self.assertEqual((good["model"], good["pool"], good["stream"]), ("tiny", "main", True))
+        self.assertIn(str(engine.port), good["endpoint"])
+        self.assertEqual(records[1]["reason"], "invalid_json")
+        self.assertEqual(records[2]["status"], 404 if records[2]["reason"] == "not_found" else 400)
+
+    async def test_hostile_text_stays_one_line(self):
+        engine = await self.fake()
+        proxy = await self.proxy(engine)
+        await self.post(proxy, CHAT, chat(model='x","reason":"ok"}\n{"a":1, \u2028\u0000'.replace("\u0000", "")))
+        record = (await proxy.access_log(1))[0]
+        self.assertIn("reason", record)
+        self.assertEqual(len([line for line in proxy.out if line.startswith("{")]), 1)
+
+    async def test_a_file(self):
+        engine = await self.fake()
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "access.log")
+            proxy = await self.proxy(engine, log={"access": path})
+            await self.stream(proxy, chat())
+
+            async def written():
+                return os.path.exists(path) and os.path.getsize(path) > 0
+            await proxy.until(written, "a line in the file")
+            with open(path, encoding="utf-8") as f:
+                self.assertEqual(json.loads(f.readline())["reason"], "ok")
+
+
+class Explain(Case):
+    async def test_a_request(self):
+        engines = [await self.fake() for _ in range(2)]
+        proxy = await self.proxy(*engines)
+        request = os.path.join(proxy.folder.name, "request.json")
+        with open(request, "w", encoding="utf-8") as f:
+            json.dump(chat("explain me " * 500), f)
+        code, out, err = await run("explain", "-c", proxy.file, request)
+        self.assertEqual(code, 0, out + err)
+        for engine in engines:
+            self.assertIn(str(engine.port), out)
+
+
+class Demo(Case):
+    async def begun(self):
+        """The running demo and the curl command that it prints."""
+        demo = await Process("demo", "--listen", f"127.0.0.1:{free_port()}", "--admin", f"127.0.0.1:{free_port()}").start()
+        self.addAsyncCleanup(demo.kill)
+        await demo.wait_line(lambda line: "Ctrl-C" in line)
+        lines = [line.strip() for line in demo.out]
+        first = next(i for i, line in enumerate(lines) if line.startswith("curl "))
+        last = next(i for i in range(first, len(lines)) if not lines[i].endswith("\\"))
+        return demo, "\n".join(lines[first:last + 1])
+
+    async def test_the_printed_command_works(self):
+        demo, command = await self.begun()
+        child = await asyncio.create_subprocess_exec("/bin/bash", "-c", command, stdout=asyncio.subprocess.PIPE,
+                                                     stderr=asyncio.subprocess.DEVNULL)
+        out, _ = await child.communicate()
+        self.assertEqual(child.returncode, 0)
+        self.assertTrue(out.endswith(b"data: [DONE]\n\n"), out)
+        demo.signal(signal.SIGTERM)
+        self.assertEqual(await demo.exit_code(), 0)
+
+    async def test_the_fleet_is_two_engines(self):
+        demo, command = await self.begun()
+        connection = await self.connect(re.search(r"http://([\w.:]+)/", command).group(1))
+        model = (await connection.request("GET", "/v1/models")).json()["data"][0]["id"]
+        homes = set()
+        for i in range(40):
+            response = await connection.start(CHAT, chat(f"{i} " + "w" * 3000, model=model, max_tokens=5))
+            self.assertTrue(text_of([e async for e in connection.events(response)]))
+            homes.add(response.header("x-penstock-endpoint"))
+        self.assertEqual(len(homes), 2)
+        self.assertTrue(demo.running)
+
+
+if __name__ == "__main__":
+    unittest.main()
