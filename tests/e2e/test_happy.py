@@ -240,7 +240,7 @@ class Placement(Case):
         engines = [await self.fake() for _ in range(3)]
         proxy = await self.proxy(*engines)
         used = set()
-        for conversation in range(6):
+        for conversation in range(12):
             body = chat(f"conversation {conversation} " + "words " * 2000)
             homes = set()
             for _ in range(4):
