@@ -9,7 +9,7 @@
 namespace penstock::admin {
 namespace {
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::string out = "\"";
   http::append_json_escaped(out, text);
   return out + '"';
@@ -23,7 +23,7 @@ std::string models_of(const endpoint_view& e) {
   std::string out = "[";
   for (const served_model& m : e.models) {
     if (out.size() > 1) out += ',';
-    out += quoted(m.id);
+    out += in_quotes(m.id);
   }
   return out + ']';
 }
@@ -35,8 +35,8 @@ void append_endpoint(std::string& out, const endpoint_view& e, const routing::en
   fmt::format_to(std::back_inserter(out),
                  "{{\"url\":{},\"slot\":{},\"generation\":{},\"role\":{},\"state\":{},\"confidence\":{:.3f},"
                  "\"addresses\":{},\"models\":{}",
-                 quoted(e.settings.url), e.id.slot, e.id.generation, quoted(name(e.settings.role)),
-                 quoted(name(e.state)), e.confidence, e.addresses.size(), models_of(e));
+                 in_quotes(e.settings.url), e.id.slot, e.id.generation, in_quotes(name(e.settings.role)),
+                 in_quotes(name(e.state)), e.confidence, e.addresses.size(), models_of(e));
   fmt::format_to(std::back_inserter(out),
                  ",\"outstanding\":{{\"requests\":{},\"prefill_tokens\":{},\"decode_tokens\":{},"
                  "\"queue_seconds\":{:.3f}}},\"prefill_tokens_per_second\":{}",
@@ -60,9 +60,10 @@ std::string fleet_page(const fleet_view& fleet, const routing::endpoint_board& b
   for (std::size_t i = 0; i < fleet.pools.size(); ++i) {
     const pool_view& pool = fleet.pools[i];
     if (i != 0) out += ',';
-    out +=
-        fmt::format("{{\"name\":{},\"policy\":{},\"models\":[", quoted(pool.name), quoted(name(pool.route)));
-    for (std::size_t m = 0; m < pool.models.size(); ++m) out += (m != 0 ? "," : "") + quoted(pool.models[m]);
+    out += fmt::format("{{\"name\":{},\"policy\":{},\"models\":[", in_quotes(pool.name),
+                       in_quotes(name(pool.route)));
+    for (std::size_t m = 0; m < pool.models.size(); ++m)
+      out += (m != 0 ? "," : "") + in_quotes(pool.models[m]);
     out += "],\"endpoints\":[";
     for (std::size_t e = 0; e < pool.endpoints.size(); ++e) {
       if (e != 0) out += ',';

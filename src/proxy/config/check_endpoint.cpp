@@ -57,7 +57,7 @@ void check_url(const endpoint_config& endpoint, const std::string& path, report&
   const bool hide = endpoint.url.find('@') != std::string::npos;
   out.error(key,
             hide ? fmt::format("pool.endpoint.url: {}", bad->what)
-                 : fmt::format("pool.endpoint.url: {}: {}", quoted(endpoint.url), bad->what),
+                 : fmt::format("pool.endpoint.url: {}: {}", in_quotes(endpoint.url), bad->what),
             std::move(bad->hint));
 }
 
@@ -80,7 +80,7 @@ void check_headers(const endpoint_config& endpoint, const std::string& path, rep
     if (!out.usable(key)) continue;
     const auto lower = lower_case(field);
     const auto fail = [&](std::string_view what, std::string hint) {
-      out.error(key, fmt::format("pool.endpoint.headers: {} {}", quoted(field), what), std::move(hint));
+      out.error(key, fmt::format("pool.endpoint.headers: {} {}", in_quotes(field), what), std::move(hint));
     };
     const auto why = bad_field_value(entry.second);
     if (!field_name(field))
@@ -102,7 +102,7 @@ void check_labels(const endpoint_config& endpoint, const std::string& path, repo
     const bool control =
         std::any_of(label.begin(), label.end(), [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; });
     if (label.size() > longest_label || control)
-      out.error(key, fmt::format("pool.endpoint.{}: {} is no label", name, quoted(label)),
+      out.error(key, fmt::format("pool.endpoint.{}: {} is no label", name, in_quotes(label)),
                 "at most 128 bytes without control characters");
   };
   check("group", endpoint.group);

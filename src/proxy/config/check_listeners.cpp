@@ -19,7 +19,7 @@ struct listener {
 void add(std::string key, const std::string& text, std::vector<listener>& all, report& out) {
   auto parsed = parse_listen_address(text);
   if (auto* bad = std::get_if<address_error>(&parsed)) {
-    out.error(key, fmt::format("{}: {}: {}", plain_key(key), quoted(text), bad->what), bad->hint);
+    out.error(key, fmt::format("{}: {}: {}", plain_key(key), in_quotes(text), bad->what), bad->hint);
     return;
   }
   for (const auto& other : all) {
@@ -28,11 +28,11 @@ void add(std::string key, const std::string& text, std::vector<listener>& all, r
     const bool mine = out.has(key);
     const auto& told = mine ? key : other.key;
     const auto& rest = mine ? other.key : key;
-    out.error(
-        told,
-        fmt::format("{}: {} is the same address as {} of {}", plain_key(told),
-                    quoted(mine ? text : other.text), quoted(mine ? other.text : text), plain_key(rest)),
-        out.has(rest) ? fmt::format("see line {}", out.where(rest).line) : "that is the default");
+    out.error(told,
+              fmt::format("{}: {} is the same address as {} of {}", plain_key(told),
+                          in_quotes(mine ? text : other.text), in_quotes(mine ? other.text : text),
+                          plain_key(rest)),
+              out.has(rest) ? fmt::format("see line {}", out.where(rest).line) : "that is the default");
     return;
   }
   all.push_back({std::move(key), text, std::move(std::get<listen_address>(parsed))});
@@ -49,8 +49,8 @@ void check_loops(const config& c, const std::vector<listener>& all, report& out)
         if (reaches(*url, one.address))
           out.error(key,
                     fmt::format("pool.endpoint.url: {} is a listener of this configuration itself",
-                                quoted(c.pools[p].endpoints[e].url)),
-                    fmt::format("{} is {}", plain_key(one.key), quoted(one.text)));
+                                in_quotes(c.pools[p].endpoints[e].url)),
+                    fmt::format("{} is {}", plain_key(one.key), in_quotes(one.text)));
     }
   }
 }

@@ -49,13 +49,13 @@ class pool_checker {
              std::string_view("_-.").find(ch) != std::string_view::npos;
     });
     if (pool.name.empty() || pool.name.size() > longest_pool_name || !plain) {
-      out_.error(key, fmt::format("pool.name: {} is no pool name", quoted(pool.name)),
+      out_.error(key, fmt::format("pool.name: {} is no pool name", in_quotes(pool.name)),
                  "1 to 64 letters, digits, \"_\", \"-\" or \".\"");
       return;
     }
     const auto [first, fresh] = names_.try_emplace(pool.name, key);
     if (!fresh)
-      out_.error(key, fmt::format("pool.name: two pools are called {}", quoted(pool.name)),
+      out_.error(key, fmt::format("pool.name: two pools are called {}", in_quotes(pool.name)),
                  out_.has(key) ? seen_at(out_, first->second) : "give each pool a name of its own");
   }
 
@@ -73,12 +73,12 @@ class pool_checker {
     const bool control =
         std::any_of(model.begin(), model.end(), [](char ch) { return (ch >= 0 && ch < ' ') || ch == 0x7f; });
     if (model.empty() || model.size() > longest_model_name || control) {
-      out_.error(key, fmt::format("pool.models: {} is no model name", quoted(model)),
+      out_.error(key, fmt::format("pool.models: {} is no model name", in_quotes(model)),
                  "1 to 256 bytes without control characters");
       return;
     }
     if (model != "*" && model.find('*') != std::string::npos) {
-      out_.error(key, fmt::format("pool.models: {}: patterns are not read", quoted(model)),
+      out_.error(key, fmt::format("pool.models: {}: patterns are not read", in_quotes(model)),
                  "name each model in full, or \"*\" for all others");
       return;
     }
@@ -86,7 +86,7 @@ class pool_checker {
     if (fresh) return;
     const bool same_pool = first->second.substr(0, first->second.find(']')) == key.substr(0, key.find(']'));
     out_.error(key,
-               fmt::format("pool.models: {} is served by {}", quoted(model),
+               fmt::format("pool.models: {} is served by {}", in_quotes(model),
                            same_pool ? "this pool already" : "two pools"),
                seen_at(out_, first->second));
   }
@@ -95,7 +95,7 @@ class pool_checker {
     const auto list = path + ".endpoint";
     if (pool.endpoints.empty()) {
       if (out_.usable(list))
-        out_.error(path, fmt::format("pool {} has no endpoint", quoted(pool.name)),
+        out_.error(path, fmt::format("pool {} has no endpoint", in_quotes(pool.name)),
                    "add [[pool.endpoint]] with url = \"http://127.0.0.1:8000\"");
       return;
     }
@@ -109,7 +109,7 @@ class pool_checker {
       const auto [first, fresh] = seen.try_emplace(*identity, endpoint_path + ".url");
       if (!fresh)
         out_.error(endpoint_path + ".url",
-                   fmt::format("pool.endpoint: {} is in this pool twice", quoted(pool.endpoints[i].url)),
+                   fmt::format("pool.endpoint: {} is in this pool twice", in_quotes(pool.endpoints[i].url)),
                    fmt::format("{}; ranks of one address differ in data_parallel_rank",
                                seen_at(out_, first->second)));
       everywhere_.try_emplace(*identity, endpoint_path + ".url");
@@ -121,7 +121,7 @@ class pool_checker {
     const bool whole = std::any_of(pool.endpoints.begin(), pool.endpoints.end(),
                                    [](const endpoint_config& e) { return e.role != endpoint_role::prefill; });
     if (!whole)
-      out_.error(path, fmt::format("pool {} has only endpoints of role \"prefill\"", quoted(pool.name)),
+      out_.error(path, fmt::format("pool {} has only endpoints of role \"prefill\"", in_quotes(pool.name)),
                  "somebody must decode: role \"both\" or \"decode\"");
   }
 
@@ -147,7 +147,7 @@ class pool_checker {
           continue;
         out_.warn(key,
                   fmt::format("pool.endpoint.url: {} is in two pools, and neither sees the other's load",
-                              quoted(c_.pools[p].endpoints[e].url)),
+                              in_quotes(c_.pools[p].endpoints[e].url)),
                   seen_at(out_, first->second));
       }
   }

@@ -78,7 +78,7 @@ void check_order(config& c, const order_rule& rule, report& out) {
 void check_path(const std::string& key, const std::string& path, report& out) {
   if (!out.usable(key)) return;
   if (path.empty() || path[0] != '/' || !visible_ascii(path) || path.find('#') != std::string::npos)
-    out.error(key, fmt::format("{}: {} is no path", key, quoted(path)), "as in \"/health\"");
+    out.error(key, fmt::format("{}: {} is no path", key, in_quotes(path)), "as in \"/health\"");
 }
 
 void check_access_log(const config& c, report& out) {
@@ -89,7 +89,7 @@ void check_access_log(const config& c, report& out) {
   if (to.find('/') != std::string::npos && to.back() != '/' && !control) return;
   const auto near = nearest(to, words);
   out.error("log.access",
-            fmt::format("log.access: {} is neither stdout, stderr, off nor a file's path", quoted(to)),
+            fmt::format("log.access: {} is neither stdout, stderr, off nor a file's path", in_quotes(to)),
             near ? fmt::format("did you mean \"{}\"?", *near) : "as in \"/var/log/penstock/access.log\"");
 }
 
@@ -131,13 +131,14 @@ void check_passthrough(const config& c, report& out) {
     if (!out.usable(key)) continue;
     const auto why = bad_passthrough(paths[i]);
     if (!why.empty()) {
-      out.error(key, fmt::format("server.passthrough: {}: {}", quoted(paths[i]), why),
+      out.error(key, fmt::format("server.passthrough: {}: {}", in_quotes(paths[i]), why),
                 "as in \"/v2/rerank\"");
     } else if (std::find(paths.begin(), paths.begin() + static_cast<std::ptrdiff_t>(i), paths[i]) !=
                paths.begin() + static_cast<std::ptrdiff_t>(i)) {
-      out.warn(key, fmt::format("server.passthrough: {} is named twice", quoted(paths[i])), "");
+      out.warn(key, fmt::format("server.passthrough: {} is named twice", in_quotes(paths[i])), "");
     } else if (std::find(served_paths.begin(), served_paths.end(), paths[i]) != served_paths.end()) {
-      out.warn(key, fmt::format("server.passthrough: {} has rules of its own, which stay", quoted(paths[i])),
+      out.warn(key,
+               fmt::format("server.passthrough: {} has rules of its own, which stay", in_quotes(paths[i])),
                "leave it out");
     }
   }

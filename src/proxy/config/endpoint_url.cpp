@@ -37,7 +37,7 @@ std::variant<host_port, address_error> split_host(std::string_view text, std::st
     out.host = lower_case(text.substr(1, close - 1));
     rest = text.substr(close + 1);
     if (out.host.find('%') != std::string::npos) return fail("zones of IPv6 addresses are not supported", "");
-    if (!parse_v6(out.host)) return fail(fmt::format("{} is no IPv6 address", quoted(out.host)), hint);
+    if (!parse_v6(out.host)) return fail(fmt::format("{} is no IPv6 address", in_quotes(out.host)), hint);
     if (!rest.empty() && rest[0] != ':') return fail("after \"]\" only \":port\" may come", hint);
   } else {
     const auto colon = std::min(text.find(':'), text.size());
@@ -47,7 +47,7 @@ std::variant<host_port, address_error> split_host(std::string_view text, std::st
     rest = text.substr(colon);
     if (out.host.empty()) return fail("the host is missing", hint);
     if (!valid_host_name(out.host))
-      return fail(fmt::format("{} is no host name or address", quoted(out.host)), hint);
+      return fail(fmt::format("{} is no host name or address", in_quotes(out.host)), hint);
   }
   if (!rest.empty()) out.port = rest.substr(1);
   return out;
@@ -57,7 +57,7 @@ std::variant<std::uint16_t, address_error> parse_port(std::string_view text, std
   std::uint16_t port = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), port);
   if (ec != std::errc{} || end != text.data() + text.size() || port < least)
-    return fail(fmt::format("{} is no port", quoted(text)), fmt::format("{} to 65535", least));
+    return fail(fmt::format("{} is no port", in_quotes(text)), fmt::format("{} to 65535", least));
   return port;
 }
 
@@ -103,7 +103,7 @@ address_error wrong_scheme(std::string_view text) {
     return fail("TLS to engines is not there yet", "use http:// on a network you trust");
   if (text.find("://") != std::string_view::npos) return fail("the scheme is not http", url_example);
   if (text.find('@') == std::string_view::npos && text.find(':') != std::string_view::npos)
-    return fail("the scheme is missing", fmt::format("write {}", quoted(fmt::format("http://{}", text))));
+    return fail("the scheme is missing", fmt::format("write {}", in_quotes(fmt::format("http://{}", text))));
   return fail("no URL", url_example);
 }
 
@@ -165,11 +165,11 @@ std::variant<listen_address, address_error> parse_listen_address(std::string_vie
   }
   if (text.find("://") != std::string_view::npos) return fail("a listener is no URL", listen_example);
   if (!text.empty() && text[0] == '/')
-    return fail("no address", fmt::format("write {}", quoted(fmt::format("unix:{}", text))));
+    return fail("no address", fmt::format("write {}", in_quotes(fmt::format("unix:{}", text))));
   if (!text.empty() && (text.rfind(':') == 0 || text.substr(0, 2) == "*:"))
     return fail("the host is missing", "write 0.0.0.0 for all IPv4 addresses, [::] for all");
   if (!text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos)
-    return fail("the host is missing", fmt::format("write {}", quoted(fmt::format("127.0.0.1:{}", text))));
+    return fail("the host is missing", fmt::format("write {}", in_quotes(fmt::format("127.0.0.1:{}", text))));
   host_port where;
   if (auto bad = take(split_host(text, listen_example), where)) return *bad;
   if (!where.port) return fail("the port is missing", listen_example);

@@ -45,7 +45,7 @@ std::variant<std::string, expand_error> expand(std::string_view text, const envi
       return fail("\"${\" without \"}\"", "write \"$${\" for a plain \"${\"");
     const auto variable = token.substr(2, token.size() - 3);
     if (!valid_name(variable))
-      return fail(fmt::format("{} is no name of an environment variable", quoted(variable)),
+      return fail(fmt::format("{} is no name of an environment variable", in_quotes(variable)),
                   "write ${NAME}, or \"$${\" for a plain \"${\"");
     const auto value = env ? env(variable) : std::nullopt;
     if (!value) return fail(fmt::format("environment variable {} is not set", variable), "");

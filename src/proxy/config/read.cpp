@@ -40,7 +40,7 @@ class file_reader {
     const bool tables = !items.empty() && items[0].kind == value_kind::table;
     const bool section = member.value.kind == value_kind::table || tables;
     out_.error(member.key, member.at,
-               fmt::format("unknown {} {}", section ? "section" : "key", quoted(member.key)),
+               fmt::format("unknown {} {}", section ? "section" : "key", in_quotes(member.key)),
                unknown_section_hint(member.key));
   }
 
@@ -62,7 +62,8 @@ class file_reader {
       const auto* key = s.key(member.key);
       const auto key_path = fmt::format("{}.{}", path, member.key);
       if (key == nullptr) {
-        out_.error(key_path, member.at, fmt::format("unknown key {} in {}", quoted(member.key), s.header()),
+        out_.error(key_path, member.at,
+                   fmt::format("unknown key {} in {}", in_quotes(member.key), s.header()),
                    unknown_key_hint(s, member.key));
         continue;
       }

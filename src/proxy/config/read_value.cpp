@@ -29,7 +29,7 @@ std::string rewrite_hint(const key_spec& key, const tree_value& value) {
         return fmt::format("write {} without quotes", value.text);
       break;
     case value_type::text_list:
-      if (is_text) return fmt::format("write [{}]", quoted(value.text));
+      if (is_text) return fmt::format("write [{}]", in_quotes(value.text));
       break;
     case value_type::choice: return fmt::format("one of: {}", join(key.choices));
     default: break;
@@ -45,7 +45,7 @@ bool ends_character(char next) { return (static_cast<unsigned char>(next) & 0xc0
 
 std::string value_reader::found(const tree_value& value, bool secret) {
   switch (value.kind) {
-    case value_kind::string: return secret ? "a string" : "the string " + quoted(value.text);
+    case value_kind::string: return secret ? "a string" : "the string " + in_quotes(value.text);
     case value_kind::integer: return secret ? "an integer" : fmt::format("the integer {}", value.integer);
     case value_kind::number: return secret ? "a number" : fmt::format("the number {}", value.number);
     case value_kind::boolean: return value.boolean ? "the boolean true" : "the boolean false";
@@ -147,7 +147,7 @@ std::optional<setting> value_reader::read_headers(const key_spec& key, const std
     if (member.value.kind != value_kind::string) {
       out_.error(field_path, member.value.at,
                  fmt::format("{}: found {} for {}, but a string is wanted", plain_key(path),
-                             found(member.value, key.secret), quoted(member.key)),
+                             found(member.value, key.secret), in_quotes(member.key)),
                  fmt::format("as in {}", example(key.type)));
       continue;
     }

@@ -28,7 +28,7 @@ std::variant<setting, value_error> parse_plain(std::string_view text, std::strin
   T value{};
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (ec != std::errc{} || end != text.data() + text.size())
-    return value_error{fmt::format("{} is no number", quoted(text)), std::string(hint)};
+    return value_error{fmt::format("{} is no number", in_quotes(text)), std::string(hint)};
   return setting{value};
 }
 
@@ -37,7 +37,7 @@ std::variant<setting, value_error> parse_choice(const key_spec& key, std::string
   if (found == key.choices.end()) {
     const auto near = nearest(text, key.choices);
     auto hint = near ? fmt::format("did you mean \"{}\"?", *near) : "";
-    return value_error{fmt::format("{} is none of: {}", quoted(text), join(key.choices)), std::move(hint)};
+    return value_error{fmt::format("{} is none of: {}", in_quotes(text), join(key.choices)), std::move(hint)};
   }
   // A choice whose member is text keeps its name, one whose member is an enum its index.
   return setting{static_cast<std::int64_t>(found - key.choices.begin())};
@@ -120,7 +120,7 @@ std::variant<setting, value_error> parse_value(const key_spec& key, std::string_
     case value_type::text_list: return setting{text.empty() ? string_list{} : string_list{std::string(text)}};
     case value_type::boolean:
       if (text == "true" || text == "false") return setting{text == "true"};
-      return value_error{fmt::format("{} is neither true nor false", quoted(text)), ""};
+      return value_error{fmt::format("{} is neither true nor false", in_quotes(text)), ""};
     case value_type::integer: return parse_plain<std::int64_t>(text, "as in 4");
     case value_type::number: return parse_plain<double>(text, "as in 1.5");
     case value_type::size: return from_unit(parse_size(text));

@@ -19,7 +19,7 @@ char folded(char c) {
 
 }  // namespace
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   constexpr std::size_t longest = 80;
   std::size_t cut = std::min(text.size(), longest);
   // Not inside a UTF-8 sequence.

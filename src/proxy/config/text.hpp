@@ -9,7 +9,7 @@
 namespace penstock::conf {
 
 // `text` in double quotes with control bytes escaped, cut after 80 bytes: fit for a terminal and a log.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 // Edits (insert, delete, replace, swap of neighbours) between two words, compared without case; '-' is
 // '_'. Words above 64 bytes count as infinitely far.

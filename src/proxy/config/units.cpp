@@ -68,12 +68,12 @@ bool starts_like_fraction(std::string_view rest) {
 }
 
 unit_error duration_error(std::string_view text, std::string_view why, std::string hint = {}) {
-  return {fmt::format("{} is no duration: {}", quoted(text), why),
+  return {fmt::format("{} is no duration: {}", in_quotes(text), why),
           hint.empty() ? std::string(duration_hint) : std::move(hint)};
 }
 
 unit_error size_error(std::string_view text, std::string_view why, std::string_view hint = size_hint) {
-  return {fmt::format("{} is no size: {}", quoted(text), why), std::string(hint)};
+  return {fmt::format("{} is no size: {}", in_quotes(text), why), std::string(hint)};
 }
 
 // What is wrong with the unit `word` after the number `n`.
@@ -82,7 +82,7 @@ unit_error bad_time_unit(std::string_view text, std::uint64_t n, std::string_vie
     return duration_error(text, "it has no unit", fmt::format("write \"{}s\" for seconds", n));
   if (starts_like_fraction(word))
     return duration_error(text, "fractions are not read", "use a smaller unit, as in \"1s500ms\"");
-  return duration_error(text, fmt::format("unknown unit {}", quoted(word)));
+  return duration_error(text, fmt::format("unknown unit {}", in_quotes(word)));
 }
 
 }  // namespace
@@ -128,7 +128,7 @@ std::variant<std::uint64_t, unit_error> parse_size(std::string_view text) {
     return size_error(text, "the unit could be 1000 or 1024 based",
                       fmt::format("write \"{0}{1}iB\" or \"{0}{2}B\"", *n, rest == "k" ? "K" : rest,
                                   rest == "K" ? "k" : rest));
-  return size_error(text, fmt::format("unknown unit {}", quoted(rest)));
+  return size_error(text, fmt::format("unknown unit {}", in_quotes(rest)));
 }
 
 std::string format_duration(duration d) {

@@ -7,16 +7,16 @@
 using namespace penstock::conf;
 
 TEST_CASE("quoting makes any bytes fit for a terminal") {
-  CHECK(quoted("abc") == "\"abc\"");
-  CHECK(quoted("a\"b\\c") == R"("a\"b\\c")");
-  CHECK(quoted("a\nb\rc\x1b[0m") == R"("a\nb\rc\x1b[0m")");
-  CHECK(quoted(std::string_view("\0", 1)) == R"("\x00")");
-  CHECK(quoted("\x7f") == R"("\x7f")");
-  CHECK(quoted("é") == "\"é\"");
-  CHECK(quoted(std::string(80, 'x')) == "\"" + std::string(80, 'x') + "\"");
-  CHECK(quoted(std::string(81, 'x')) == "\"" + std::string(80, 'x') + "...\"");
+  CHECK(in_quotes("abc") == "\"abc\"");
+  CHECK(in_quotes("a\"b\\c") == R"("a\"b\\c")");
+  CHECK(in_quotes("a\nb\rc\x1b[0m") == R"("a\nb\rc\x1b[0m")");
+  CHECK(in_quotes(std::string_view("\0", 1)) == R"("\x00")");
+  CHECK(in_quotes("\x7f") == R"("\x7f")");
+  CHECK(in_quotes("é") == "\"é\"");
+  CHECK(in_quotes(std::string(80, 'x')) == "\"" + std::string(80, 'x') + "\"");
+  CHECK(in_quotes(std::string(81, 'x')) == "\"" + std::string(80, 'x') + "...\"");
   // The cut never splits a character.
-  CHECK(quoted(std::string(79, 'x') + "éé") == "\"" + std::string(79, 'x') + "...\"");
+  CHECK(in_quotes(std::string(79, 'x') + "éé") == "\"" + std::string(79, 'x') + "...\"");
 }
 
 TEST_CASE("edit distance counts inserts, deletes, replacements and swaps") {
