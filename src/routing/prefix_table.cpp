@@ -257,7 +257,10 @@ void prefix_table::advance(std::uint16_t slot, std::uint32_t epoch) {
   if (ended) ring_ref(ring(slot, epoch + 1)).store(0, relaxed);
 }
 
-void prefix_table::confirm(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys) {
+// Calls `change(cell, word)` for each block of the range that this endpoint has pending.
+template <class Change>
+void prefix_table::each_pending(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys,
+                                Change change) {
   if (!owned_by(id)) return;
   for (std::size_t k = 0; k < keys.size(); ++k) {
     if (k + prefetch_ahead < keys.size()) {
@@ -267,30 +270,24 @@ void prefix_table::confirm(endpoint_id id, std::uint64_t seed, std::span<const s
     const std::uint64_t who = word::identity(at.tag, id.slot);
     for (std::size_t i = 0; i < ways; ++i) {
       const word_ref cell(at.bucket[i]);
-      std::uint64_t old = cell.load(relaxed);
-      if (old == 0 || word::identity(old) != who || word::mark(old) != block_mark::pending) continue;
-      const std::uint64_t next = word::make(
-          who, word::epoch(old), static_cast<std::uint8_t>(word::units(old)), block_mark::confirmed);
-      cell.compare_exchange_strong(old, next, relaxed);
+      const std::uint64_t old = cell.load(relaxed);
+      if (old != 0 && word::identity(old) == who && word::mark(old) == block_mark::pending) change(cell, old);
     }
   }
 }
 
+void prefix_table::confirm(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys) {
+  each_pending(id, seed, keys, [](const word_ref& cell, std::uint64_t old) {
+    const std::uint64_t next = word::make(word::identity(old), word::epoch(old),
+                                          static_cast<std::uint8_t>(word::units(old)), block_mark::confirmed);
+    cell.compare_exchange_strong(old, next, relaxed);
+  });
+}
+
 void prefix_table::withdraw(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys) {
-  if (!owned_by(id)) return;
-  for (std::size_t k = 0; k < keys.size(); ++k) {
-    if (k + prefetch_ahead < keys.size()) {
-      __builtin_prefetch(locate(keys[k + prefetch_ahead], seed, id.slot).bucket, 1);
-    }
-    const place at = locate(keys[k], seed, id.slot);
-    const std::uint64_t who = word::identity(at.tag, id.slot);
-    for (std::size_t i = 0; i < ways; ++i) {
-      const word_ref cell(at.bucket[i]);
-      std::uint64_t old = cell.load(relaxed);
-      if (old == 0 || word::identity(old) != who || word::mark(old) != block_mark::pending) continue;
-      if (cell.compare_exchange_strong(old, 0, relaxed)) count_out(old, word::units(old));
-    }
-  }
+  each_pending(id, seed, keys, [this](const word_ref& cell, std::uint64_t old) {
+    if (cell.compare_exchange_strong(old, 0, relaxed)) count_out(old, word::units(old));
+  });
 }
 
 void prefix_table::crowd(endpoint_id id, std::uint64_t tokens) {

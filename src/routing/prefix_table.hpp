@@ -118,6 +118,8 @@ class prefix_table {
   friend class depth_search;
 
   // Inline, since a library's own calls are not otherwise (-fPIC) and these are most of a lookup.
+  template <class Change>
+  void each_pending(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys, Change change);
   bool owned_by(endpoint_id id) const {
     if (id.slot >= max_endpoints) return false;
     const window w = window_of(id.slot);

@@ -48,7 +48,7 @@ class Metrics(Case):
             await self.post(proxy, CHAT, b"{")
         samples = await proxy.metrics()
         requests = {k: v for k, v in samples.items() if k.startswith("penstock_requests_total")}
-        self.assertEqual(sum(v for k, v in requests.items() if 'reason="ok"' in k), 5, requests)
+        self.assertEqual(sum(v for k, v in requests.items() if 'reason="ok"' in k and 'api="chat"' in k), 5, requests)
         self.assertEqual(sum(v for k, v in requests.items() if 'reason="invalid_json"' in k), 3, requests)
 
     async def test_tokens_and_gauges_return_to_rest(self):

@@ -121,6 +121,14 @@ class BeforeTheFirstToken(Case):
         self.assertLessEqual(tried, 10 + 2 * 2, "a tenth of the requests, and two from the start for each of two workers")
         self.assertGreaterEqual(tried, 1)
 
+    async def test_a_budget_of_nothing_turns_retries_off(self):
+        async def die(call):
+            call.reset()
+        engines = [await self.fake(die) for _ in range(2)]
+        proxy = await self.proxy(*engines, limits={"retry_budget": 0.0})
+        await self.post(proxy, CHAT, chat())
+        self.assertEqual(sum(len(e.calls) for e in engines), 1)
+
     async def test_first_token_deadline(self):
         async def silent(call):
             await call.head()

@@ -252,6 +252,15 @@ class Placement(Case):
             used |= homes
         self.assertGreater(len(used), 1, "every conversation went to one engine")
 
+    async def test_new_prefixes_spread(self):
+        """Nobody holds them, nobody is busy: the hash places them, and it does so evenly."""
+        engines = [await self.fake() for _ in range(2)]
+        proxy = await self.proxy(*engines)
+        for i in range(40):
+            await self.stream(proxy, chat(f"{i} " + "words " * 2000))
+        least = min(len(e.calls) for e in engines)
+        self.assertGreaterEqual(least, 8, f"one of two engines got only {least} of 40 new prefixes")
+
     async def test_policies(self):
         for policy in ("prefix", "consistent_hash", "least_tokens", "least_requests", "round_robin", "random"):
             engines = [await self.fake() for _ in range(2)]

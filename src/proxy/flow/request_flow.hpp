@@ -49,6 +49,8 @@ class request_flow {
 
   state where() const { return state_; }
   bool committed() const { return committed_; }
+  // A streamed answer of this API is read as it passes (and so must not come encoded).
+  bool scanned() const;
   const plan& chosen() const { return plan_; }
   const candidate& target() const { return plan_.candidates[attempt_]; }
   const api_error& error() const { return error_; }
@@ -85,7 +87,6 @@ class request_flow {
   void handle(const timer&, instant, actions&);
   void handle(const drain_now&, instant, actions&);
 
-  bool scanned() const;
   void try_target(bool fresh, instant now, actions& out);
   bool has_next() const { return attempt_ + 1 < plan_.candidates.size(); }
   void next_candidate(instant now, actions& out);

@@ -4,6 +4,7 @@
 
 #include "proxy/http/chunk_decoder.hpp"
 #include "proxy/http/second_reader.hpp"
+#include "proxy/http/sized_body.hpp"
 
 namespace penstock::http {
 namespace {
@@ -113,15 +114,9 @@ parse_result response_parser::impl::feed_head(bytes_view in) {
 }
 
 parse_result response_parser::impl::feed_length(bytes_view in, body_spans& body) {
-  const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(left, in.size()));
-  if (n > 0) {
-    if (body.full()) return {parse_status::progress, 0};
-    body.push_back(in.substr(0, n));
-    left -= n;
-  }
-  if (left > 0) return {parse_status::more, n};
-  now = state::complete;
-  return {parse_status::complete, n};
+  const parse_result taken = take_sized(left, in, body);
+  if (taken.status == parse_status::complete) now = state::complete;
+  return taken;
 }
 
 parse_result response_parser::impl::feed_chunked(bytes_view in, body_spans& body) {

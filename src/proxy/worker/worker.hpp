@@ -166,6 +166,13 @@ class worker final : public driver_events {
     std::vector<bytes_view> body;  // payload of one chunk
     std::size_t body_bytes = 0;
     bool end = false, abort = false;
+
+    void clear() {
+      head.clear();
+      body.clear();
+      body_bytes = 0;
+      end = abort = false;
+    }
   };
   batch batch_;
   std::vector<std::uint32_t> endpoint_at_;  // slot -> index in fleet_, or npos

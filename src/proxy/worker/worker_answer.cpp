@@ -88,10 +88,7 @@ void worker::flush(client_connection& c) {
     send_or_keep(c, parts_);
     c.current->flow.flushed();
   }
-  batch_.head.clear();
-  batch_.body.clear();
-  batch_.body_bytes = 0;
-  batch_.end = batch_.abort = false;
+  batch_.clear();
   if (c.gone || c.current == nullptr) return;
   if (cut) return cut_answer(c);
   if (end) c.answered = true;

@@ -122,8 +122,6 @@ void worker::send_request(exchange& x) {
   for (const splice& s : x.splices) length = length - s.erase + s.insert.size();
   x.request_head.clear();
   const http::request_head& head = x.client->parser.head();
-  const bool scanned = x.route.api == api_kind::chat || x.route.api == api_kind::completions ||
-                       x.route.api == api_kind::responses || x.route.api == api_kind::messages;
   http::append_engine_head(x.request_head, head,
                            {.method = head.method,
                             .path = x.route.path,
@@ -134,7 +132,7 @@ void worker::send_request(exchange& x) {
                             .headers = &to->settings.headers,
                             .request_id = x.flow.record().request_id,
                             .content_length = length,
-                            .identity_only = scanned,
+                            .identity_only = x.flow.scanned(),
                             .data_parallel_rank = to->settings.data_parallel_rank});
   e.to_send.clear();
   e.sent_parts = 0;
@@ -265,10 +263,7 @@ void worker::account(exchange& x) {
   told_.account(r);
   std::erase(waiting_, &c);
   c.current.reset();
-  batch_.head.clear();
-  batch_.body.clear();
-  batch_.body_bytes = 0;
-  batch_.end = batch_.abort = false;
+  batch_.clear();
 }
 
 }  // namespace penstock::worker

@@ -173,6 +173,13 @@ TEST_CASE("flow: without budget the first death and the first 429 are the answer
   CHECK(busy.flow.where() == state::relaying);
 }
 
+TEST_CASE("retry_budget: a share of 0 turns retries off") {
+  retry_budget b(0);
+  CHECK_FALSE(b.take());
+  for (int i = 0; i < 1000; ++i) b.request();
+  CHECK_FALSE(b.take());
+}
+
 TEST_CASE("retry_budget: a share of the requests, with a few at the start and a bound") {
   retry_budget b(0.25);
   int start = 0;
