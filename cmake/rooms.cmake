@@ -22,6 +22,16 @@ function(penstock_room name folder)
   endif()
 endfunction()
 
+# doctest's main, compiled once for all test binaries.
+function(penstock_test_main)
+  add_library(penstock_test_main STATIC ${CMAKE_SOURCE_DIR}/tests/unit/test_main.cpp
+    ${CMAKE_SOURCE_DIR}/tests/unit/source_dir.cpp)
+  target_include_directories(penstock_test_main PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  target_link_libraries(penstock_test_main PRIVATE penstock_flags)
+  set_source_files_properties(${CMAKE_SOURCE_DIR}/tests/unit/source_dir.cpp PROPERTIES
+    COMPILE_DEFINITIONS PENSTOCK_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+endfunction()
+
 # One test binary a folder of tests/: penstock_test(NAME folder LIBS ...)
 function(penstock_test name folder)
   cmake_parse_arguments(ARG "" "" "LIBS" ${ARGN})
@@ -29,9 +39,8 @@ function(penstock_test name folder)
   if(NOT sources)
     return()
   endif()
-  add_executable(test_${name} ${sources} ${CMAKE_SOURCE_DIR}/tests/unit/test_main.cpp)
+  add_executable(test_${name} ${sources})
   target_include_directories(test_${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
-  target_link_libraries(test_${name} PRIVATE ${ARG_LIBS} penstock_flags fmt::fmt)
-  target_compile_definitions(test_${name} PRIVATE PENSTOCK_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  target_link_libraries(test_${name} PRIVATE penstock_test_main ${ARG_LIBS} penstock_flags fmt::fmt)
   add_test(NAME ${name} COMMAND test_${name})
 endfunction()

@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "helpers.hpp"
+#include "unit/source_dir.hpp"
 
 using namespace penstock;
 using namespace penstock::conf;
@@ -14,7 +15,7 @@ using namespace penstock::conf::testing;
 
 namespace {
 
-const std::string tree = PENSTOCK_SOURCE_DIR;
+const std::string tree = test::source_dir();
 
 std::string file_text(const std::string& path) {
   std::ifstream in(tree + "/" + path, std::ios::binary);

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "unit/proxy/flow/bench.hpp"
+#include "unit/source_dir.hpp"
 
 using namespace penstock;
 using namespace penstock::flow;
@@ -191,7 +192,7 @@ std::string table() {
 }  // namespace
 
 TEST_CASE("flow: the table of transitions is the one we agreed on") {
-  const std::string path = PENSTOCK_SOURCE_DIR "/tests/golden/flow_transitions.txt";
+  const std::string path = test::source_dir() + "/tests/golden/flow_transitions.txt";
   const std::string now = table();
   if (std::getenv("UPDATE_GOLDEN") != nullptr) {
     std::ofstream(path) << now;
