@@ -76,6 +76,17 @@ class Drain(Case):
         self.assert_whole(events, "one two three")
         self.assertEqual(response.header("connection").lower(), "close")
 
+    async def test_a_second_signal_cuts_short_and_cuts_nobody(self):
+        """Idle connections are no loss: ending the settle time early is still a drain."""
+        engine = await self.fake()
+        proxy = await self.proxy(engine, timeouts={"drain_settle": "30s", "drain": "60s"})
+        connection = await self.connect(proxy)
+        await connection.post(CHAT, chat(stream=False))
+        proxy.signal(signal.SIGTERM)
+        await proxy.until_admin("/readyz", 503)
+        proxy.signal(signal.SIGTERM)
+        self.assertEqual(await proxy.exit_code(10), 0)
+
     async def test_idle_connections_do_not_hold_it_up(self):
         engine = await self.fake()
         proxy = await self.proxy(engine)

@@ -316,6 +316,18 @@ void process::stop_listening() {
     });
 }
 
+// Connections without a request in hand are no loss: only requests that were cut make the exit code.
+void process::end_what_is_left() {
+  still_ending_ = threads_.size();
+  for (const auto& thread : threads_)
+    thread->post([this](worker::worker& w, epoll_driver&) {
+      boost::asio::post(context_, [this, cut = w.end_all()] {
+        cut_ += cut;
+        --still_ending_;
+      });
+    });
+}
+
 void process::drain_step() {
   const instant now = read_clock();
   if (drain_ == drain_phase::settling &&
@@ -331,14 +343,14 @@ void process::drain_step() {
     if (deadline_passed_ && live() != 0) {
       drain_ = drain_phase::ending;
       log(log_level::warn, fmt::format("drain deadline: {} connections are ended", live()));
-      for (const auto& thread : threads_) thread->post([](worker::worker& w, epoll_driver&) { w.end_all(); });
+      end_what_is_left();
       drain_began_ = now;
     }
   }
   const bool ended = drain_ == drain_phase::ending && now >= drain_began_ + std::chrono::seconds(2);
-  const bool settled = drain_ != drain_phase::settling && still_listening_ == 0;
+  const bool settled = drain_ != drain_phase::settling && still_listening_ == 0 && still_ending_ == 0;
   if (settled && (live() == 0 || ended))
-    return finish_drain(drain_ == drain_phase::ending ? exit_code::drain_deadline : exit_code::drained);
+    return finish_drain(cut_ != 0 ? exit_code::drain_deadline : exit_code::drained);
   if (now >= next_progress_) {
     next_progress_ = now + progress_interval;
     log(log_level::info, fmt::format("draining: {} connections and requests left", live()));

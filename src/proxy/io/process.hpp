@@ -78,6 +78,7 @@ class process {
   void tell_events();
   void drain_step();
   void stop_listening();
+  void end_what_is_left();
   void finish_drain(exit_code code);
   void arm_signals();
   std::uint64_t live() const;
@@ -105,6 +106,8 @@ class process {
   drain_phase drain_ = drain_phase::none;
   instant drain_began_{}, next_progress_{};
   std::size_t still_listening_ = 0;  // workers that did not yet confirm that they accept no more
+  std::size_t still_ending_ = 0;      // workers that did not yet say how many requests they cut
+  std::uint64_t cut_ = 0;             // requests that the deadline ended
   bool deadline_passed_ = false;
 };
 

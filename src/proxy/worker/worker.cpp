@@ -274,8 +274,9 @@ void worker::close_idle() {
       drop(*s.client, false);
 }
 
-void worker::end_all() {
+std::uint64_t worker::end_all() {
   const leaving_frame frame{*this};
+  const std::uint64_t cut = live_requests_;
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     client_connection* c = slots_[i].client.get();
     if (c == nullptr) continue;
@@ -286,6 +287,7 @@ void worker::end_all() {
     }
     if (!c->gone && c->current == nullptr && c->unsent.empty()) drop(*c, false);
   }
+  return cut;
 }
 
 worker_metrics worker::metrics() const {

@@ -43,9 +43,10 @@ class worker final : public driver_events {
   void fleet_changed(std::shared_ptr<const fleet_view> fleet);
 
   // Drain, step by step: answers say Connection: close from the moment fleet_view::draining is set;
-  // close_idle() ends connections between requests; end_all() ends what is left, in error.
+  // close_idle() ends connections between requests; end_all() ends what is left, in error, and
+  // returns how many requests that were.
   void close_idle();
-  void end_all();
+  std::uint64_t end_all();
 
   // When tick() is wanted next; `never` when nothing is armed.
   instant next_tick() const { return wheel_.next(); }

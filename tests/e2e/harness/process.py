@@ -209,11 +209,12 @@ class Proxy(Process):
         return response.json()
 
     async def access_log(self, count):
-        """The first `count` lines of the access log, as soon as they were written."""
+        """The access log in the order of time, as soon as it has `count` lines: each worker writes its own lines in
+        order, the lines of several workers mix."""
         async def enough():
             return sum(1 for line in self.out if line.startswith("{")) >= count
         await self.until(enough, f"{count} access log lines")
-        return [json.loads(line) for line in self.out if line.startswith("{")]
+        return sorted((json.loads(line) for line in self.out if line.startswith("{")), key=lambda r: r["time"])
 
     async def stop(self, number=signal.SIGTERM):
         """The exit code after a signal."""
