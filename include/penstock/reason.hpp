@@ -39,7 +39,7 @@ enum class reason : std::uint8_t {
   no_endpoint,
   draining,
   drain_deadline,
-  // The engine failed us before the first token.
+  // The engine failed us before the first token (garbage and the total deadline: at any time).
   connect_failed,
   connect_timeout,
   engine_reset,
@@ -123,7 +123,8 @@ inline constexpr reason_traits reason_table[reason_count] = {
     {"engine_no_end_marker", 502, server, true, "send the request again; the answer is not complete"},
     {"engine_error_event", 0, no_type, true, "the engine sent an error inside its stream"},
     {"event_timeout", 504, late, true, "send the request again; the limit is timeouts.between_events"},
-    {"internal", 500, server, true, "report this with the request id"},
+    {"internal", 500, server, true,
+     "send the request again; the operator raises LimitNOFILE=, see `ulimit -n`, or adds replicas"},
 };
 }  // namespace detail
 

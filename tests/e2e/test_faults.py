@@ -251,7 +251,7 @@ class AfterTheFirstToken(Case):
             await call.content("some")
             await call.raw(b"zz\r\nhello\r\n")
             await call.left.wait()
-        await self.broken(script, "engine_cut")
+        await self.broken(script, "engine_garbage")
 
     async def test_silence(self):
         async def script(call):

@@ -33,7 +33,7 @@ struct not_picked {
 struct engine_connected {
   bool reused;
 };
-// No connection could be made: connect_failed or connect_timeout.
+// No connection could be made: connect_failed, connect_timeout, or internal where we lacked the means.
 struct engine_unreachable {
   reason why;
 };

@@ -147,7 +147,7 @@ void request_flow::handle(const engine_unreachable& e, instant now, actions& out
   deadlines_.connect = never;
   // The stale connection of a moment ago was a dying engine, perhaps killed by this very request.
   if (stale_retry_) ++deaths_;
-  report(fault::unreachable, out);
+  if (e.why != reason::internal) report(fault::unreachable, out);
   // Nothing was sent, so the first failover is free; after that an outage must not multiply.
   const bool may = !failed_over_ || budget_.take();
   failed_over_ = true;
@@ -432,21 +432,16 @@ void request_flow::handle(const engine_lost& e, instant now, actions& out) {
   switch (state_) {
     case state::waiting:
     case state::holding:
-      if (!committed_)
-        return lost_before_commit(how, e.garbage ? reason::engine_garbage : reason::engine_reset, now, out);
-      [[fallthrough]];
     case state::streaming:
-      // Everything the engine had to say was said: only its framing is missing.
-      if (said_all()) return end_as_said(false, now, out);
-      report(how, out);
-      return break_stream(describe(reason::engine_cut), now, out);
-    case state::relaying:
-      if (!committed_)
-        return lost_before_commit(how, e.garbage ? reason::engine_garbage : reason::engine_reset, now, out);
-      report(how, out);
-      return break_stream(describe(reason::engine_cut), now, out);
+    case state::relaying: break;
     default: return;
   }
+  if (!committed_)
+    return lost_before_commit(how, e.garbage ? reason::engine_garbage : reason::engine_reset, now, out);
+  // Everything the engine had to say was said: only its framing is missing.
+  if (said_all()) return end_as_said(false, now, out);
+  report(how, out);
+  break_stream(describe(e.garbage ? reason::engine_garbage : reason::engine_cut), now, out);
 }
 
 void request_flow::handle(const client_gone& e, instant now, actions& out) {
@@ -482,7 +477,8 @@ void request_flow::handle(const client_drained&, instant now, actions& out) {
 
 void request_flow::handle(const timer&, instant now, actions& out) {
   if (now >= deadlines_.total) {
-    if (has_engine_ && !said_all()) report(fault::timeout, out);
+    // An answer that comes is only long, or its client slow; a silent engine has a deadline of its own.
+    if (has_engine_ && !committed_) report(fault::timeout, out);
     return fail(describe(reason::total_timeout), now, out);
   }
   if (state_ == state::connecting && now >= deadlines_.connect) {
@@ -528,6 +524,7 @@ api_error request_flow::describe(reason why) const {
   e.message = [&]() -> std::string {
     switch (why) {
       case reason::connect_failed: return "No engine for this model accepted a connection.";
+      case reason::internal: return "This proxy has no descriptor, port or memory left to ask an engine.";
       case reason::connect_timeout: return "No engine for this model accepted a connection in time.";
       case reason::engine_reset: return "The engine closed the connection before it answered.";
       case reason::engine_garbage: return "The engine's answer is not valid HTTP.";

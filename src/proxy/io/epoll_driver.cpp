@@ -31,13 +31,19 @@ std::uint64_t tag_of(worker::socket_id s) { return (std::uint64_t{s.generation} 
 worker::loss loss_of(int error) {
   switch (error) {
     case ECONNREFUSED:
-    case ENOENT: return worker::loss::refused;
+    case ENOENT:
+    case EAGAIN: return worker::loss::refused;  // of a unix socket: its backlog is full
     case ETIMEDOUT: return worker::loss::timed_out;
-    case ENETUNREACH:
-    case EHOSTUNREACH: return worker::loss::unreachable;
     case ECONNRESET:
+    case ECONNABORTED:
     case EPIPE: return worker::loss::reset;
-    default: return worker::loss::local;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+    case EADDRINUSE:
+    case EADDRNOTAVAIL: return worker::loss::local;
+    default: return worker::loss::unreachable;  // no route, no permission, no such network
   }
 }
 
@@ -137,7 +143,8 @@ worker::socket_id epoll_driver::connect(const net_address& to) {
   const int fd = address.size == 0
                      ? -1
                      : ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return connect_failed(worker::loss::local);  // out of descriptors, or no such address
+  if (address.size == 0) return connect_failed(worker::loss::unreachable);  // no such family
+  if (fd < 0) return connect_failed(loss_of(errno));
   if (address.storage.ss_family != AF_UNIX) no_delay(fd);
   const int result = ::connect(fd, reinterpret_cast<const sockaddr*>(&address.storage), address.size);
   const int error = result == 0 ? 0 : errno;

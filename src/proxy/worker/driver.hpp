@@ -22,7 +22,7 @@ struct socket_id {
   friend constexpr bool operator==(socket_id, socket_id) = default;
 };
 
-// How a connection was lost.
+// How a connection was lost. `local`: we lack descriptors, ports or memory; it says nothing of the peer.
 enum class loss : std::uint8_t { refused, timed_out, unreachable, reset, local };
 
 // What a connection carries once it stands: selects the codec. HTTP/2 joins with TLS.

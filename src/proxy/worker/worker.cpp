@@ -171,8 +171,9 @@ void worker::lost(socket_id s, loss how) {
   if (x == nullptr) return;
   client_connection& c = *x->client;
   if (was_connecting) {
-    const bool late = how == loss::timed_out;
-    drive(*x, flow::engine_unreachable{late ? reason::connect_timeout : reason::connect_failed});
+    drive(*x, flow::engine_unreachable{how == loss::timed_out ? reason::connect_timeout
+                                       : how == loss::local   ? reason::internal
+                                                              : reason::connect_failed});
   } else {
     drive(*x, flow::engine_lost{false});
   }

@@ -107,6 +107,17 @@ TEST_CASE("flow: an end without a marker before the first token is a death") {
   CHECK(at_rest(b));
 }
 
+TEST_CASE("flow: that we could not connect for lack of descriptors is internal and no engine's fault") {
+  testing::bench b;
+  b.to_connecting(2);
+  CHECK(b.on(engine_unreachable{reason::internal}) == "connect");  // the next may have an idle connection
+  b.on(engine_unreachable{reason::internal});
+  CHECK(b.why() == reason::internal);
+  CHECK(b.flow.record().status == 500);
+  CHECK(b.faults.empty());
+  CHECK(at_rest(b));
+}
+
 TEST_CASE("flow: a stale pooled connection is not the engine's fault: asked again on a fresh one") {
   testing::bench b;
   b.to_waiting(2, true);

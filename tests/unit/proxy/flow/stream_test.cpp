@@ -261,6 +261,23 @@ TEST_CASE("flow: a stream cut at any byte gives whole events and one error event
   }
 }
 
+TEST_CASE("flow: garbage is told from a cut, before and after the commit") {
+  for (const std::string_view type : {"text/event-stream", "application/json"}) {
+    testing::bench early;
+    early.to_waiting(1);
+    early.on(engine_lost{true});
+    CHECK(early.why() == reason::engine_garbage);
+    testing::bench late;
+    late.to_waiting(1);
+    late.head(200, type);
+    late.bytes(token);
+    late.on(engine_lost{true});
+    CHECK(late.why() == reason::engine_garbage);
+    CHECK(late.faults.size() == 1);
+    CHECK(at_rest(late));
+  }
+}
+
 TEST_CASE(
     "flow: a cut inside an event above the limit cuts the answer, since no event fits behind half of one") {
   config c = settings();

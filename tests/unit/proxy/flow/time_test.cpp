@@ -155,7 +155,8 @@ TEST_CASE("flow: each deadline has its reason, and blames an engine only where o
   };
   const std::vector<row> rows = {
       {"body", [](testing::bench&) {}, 600s, reason::total_timeout, 0},
-      {"first token, no head", [](testing::bench& b) { b.to_waiting(); }, 30s, reason::first_token_timeout, 1},
+      {"first token, no head", [](testing::bench& b) { b.to_waiting(); }, 30s, reason::first_token_timeout,
+       1},
       {"first token, held",
        [](testing::bench& b) {
          b.to_holding();
@@ -209,7 +210,31 @@ TEST_CASE("flow: events keep a stream alive without arming anything, until the t
   CHECK(b.why() == reason::total_timeout);
   CHECK(b.now - testing::bench::start < 610s);
   CHECK(count(b.client, "\"code\":\"total_timeout\"") == 1);
+  CHECK(b.faults.empty());  // it did what it was asked, for long
   CHECK(at_rest(b));
+}
+
+TEST_CASE("flow: the total deadline blames an engine only while nothing came of it") {
+  for (const bool relay : {false, true}) {
+    CAPTURE(relay);
+    config c = settings();
+    c.timeouts.first_token = duration{};
+    testing::bench silent(c);
+    silent.facts.stream = !relay;
+    silent.to_waiting();
+    silent.wait(600s);
+    CHECK(silent.why() == reason::total_timeout);
+    CHECK(silent.faults.size() == 1);
+    testing::bench slow_client;
+    slow_client.to_waiting();
+    slow_client.head(200, relay ? "application/json" : "text/event-stream");
+    slow_client.bytes(token);
+    slow_client.on(client_blocked{});
+    slow_client.wait(600s);
+    CHECK(slow_client.why() == reason::total_timeout);
+    CHECK(slow_client.faults.empty());
+    CHECK(at_rest(slow_client));
+  }
 }
 
 TEST_CASE("flow: comments of an engine count as life, between events") {

@@ -1,7 +1,10 @@
 #include "proxy/http/shapes.hpp"
 
 #include <doctest/doctest.h>
+
 #include <simdjson.h>
+#include <fstream>
+#include <iterator>
 
 #include <string>
 
@@ -128,5 +131,20 @@ TEST_CASE("JSON strings come out valid whatever goes in") {
   for (int c = 0; c < 256; ++c) {
     const std::string text = "{\"x\":\"" + escaped(std::string(1, static_cast<char>(c))) + "\"}";
     CHECK((c == '?' || at(text, "/x") != "?"));
+  }
+}
+
+TEST_CASE("README.md has the whole list of reasons, in order, with their statuses") {
+  std::ifstream in(PENSTOCK_SOURCE_DIR "/README.md");
+  const std::string readme{std::istreambuf_iterator<char>(in), {}};
+  std::size_t at = readme.find("| reason | status |");
+  REQUIRE(at != std::string::npos);
+  for (std::size_t i = 0; i < reason_count; ++i) {
+    const reason_traits& t = traits(static_cast<reason>(i));
+    const std::string status = t.status == 0 ? "-" : std::to_string(t.status);
+    const std::size_t row = readme.find("| `" + std::string(t.name) + "` | " + status + " | ", at);
+    CAPTURE(t.name);
+    REQUIRE(row != std::string::npos);
+    at = row;
   }
 }

@@ -352,6 +352,17 @@ TEST_CASE("worker: a request that an engine takes slowly arrives whole") {
   CHECK(b.rests());
 }
 
+TEST_CASE("worker: out of descriptors is our failure: 500 internal, and health hears nothing of an engine") {
+  bench::bench b;
+  const socket_id c = b.client();
+  b.give(c, post(json_body));
+  b.w->lost(std::exchange(b.io.connecting, {}).at(0), loss::local);
+  CHECK(has(b.read(c), "\"code\":\"internal\""));
+  CHECK(b.told.accounts.at(0).why == reason::internal);
+  CHECK(b.told.outcomes.empty());
+  CHECK(b.rests());
+}
+
 TEST_CASE("worker: garbage from an engine is 502, and after the first token one error event") {
   bench::bench b;
   const socket_id c = b.client();
