@@ -2,18 +2,12 @@
 
 #include <algorithm>
 #include <cassert>
-#include <functional>
 #include <utility>
 
 #include "proxy/http/shapes.hpp"
 
 namespace penstock::flow {
 namespace {
-
-bool is_inside(bytes_view part, bytes_view whole) {
-  const std::less_equal<> le;
-  return le(whole.data(), part.data()) && le(part.data() + part.size(), whole.data() + whole.size());
-}
 
 bool is_event_stream(const http::response_head& head) {
   const http::field* type = http::find(head.fields, "content-type");
@@ -26,9 +20,6 @@ bool is_encoded(const http::response_head& head) {
   const http::field* encoding = http::find(head.fields, "content-encoding");
   return encoding != nullptr && !http::iequals(encoding->value, "identity");
 }
-
-// Actions that may follow the writes of a batch.
-constexpr std::size_t room_for_ends = 16;
 
 // How an answer that is passed on as it is counts.
 reason reason_of_status(int status) {
@@ -222,93 +213,7 @@ void request_flow::handle(const engine_end&, instant now, actions& out) {
   if (state_ == state::relaying) return end_relay(now, out);
 }
 
-// --- the stream passes ------------------------------------------------------------------------------
-
-void request_flow::scan(bytes_view body, instant now, actions& out) {
-  deadlines_.last_event = now;
-  while (!body.empty()) {
-    http::scanned_events found;
-    const std::size_t used = scanner_.scan(body, found);
-    for (const http::scanned_event& ev : found) take_event(ev, body, now, out);
-    body.remove_prefix(used);
-    if (used == 0) break;
-  }
-}
-
-void request_flow::take_event(const http::scanned_event& ev, bytes_view input, instant now, actions& out) {
-  using http::event_kind;
-  // The first token may come in an event so large that it passes unread.
-  const bool large_first =
-      ev.kind == event_kind::piece && scanner_.first_token_seen() && record_.first_token == instant{};
-  if (ev.kind == event_kind::content || large_first) note_content(now, out);
-  if (ev.kind == event_kind::usage_only && inject_usage_) return;
-  if (committed_) return pass(ev.bytes, input, out);
-  const bool opens = ev.kind == event_kind::content || ev.kind == event_kind::end_marker ||
-                     ev.kind == event_kind::error || ev.kind == event_kind::piece;
-  if (!opens) return hold(ev.bytes, out);
-  commit(out);
-  pass(ev.bytes, input, out);
-}
-
-void request_flow::pass(bytes_view bytes, bytes_view input, actions& out) {
-  if (!is_inside(bytes, input)) bytes = kept_.emplace_back(bytes);
-  if (!out.empty()) {
-    action& last = out.back();
-    if (last.kind == action_kind::write && last.bytes.data() + last.bytes.size() == bytes.data() &&
-        is_inside(last.bytes, input)) {
-      last.bytes = bytes_view(last.bytes.data(), last.bytes.size() + bytes.size());
-      return;
-    }
-    // An engine decides how many events lie between dropped ones: beyond the batch, pieces are joined.
-    if (last.kind == action_kind::write && out.size() + room_for_ends > actions::capacity()) {
-      const bool ours = !kept_.empty() && kept_.back().data() == last.bytes.data();
-      std::string& joined = ours ? kept_.back() : kept_.emplace_back(last.bytes);
-      joined.append(bytes);
-      last.bytes = joined;
-      return;
-    }
-  }
-  out.push_back({.kind = action_kind::write, .bytes = bytes});
-}
-
-void request_flow::hold(bytes_view bytes, actions& out) {
-  held_.append(bytes);
-  if (held_.size() > settings_.limits.held_bytes) commit(out);
-}
-
-void request_flow::begin_stream(actions& out) {
-  if (head_sent_) return;
-  head_sent_ = true;
-  record_.status = static_cast<std::uint16_t>(head_->status);
-  out.push_back({.kind = action_kind::answer_head, .flag = state_ != state::relaying});
-}
-
-void request_flow::commit(actions& out) {
-  if (committed_) return;
-  begin_stream(out);
-  committed_ = true;
-  state_ = state::streaming;
-  deadlines_.keepalive = never;
-  if (held_.empty()) return;
-  const std::string& kept = kept_.emplace_back(std::move(held_));
-  held_ = std::string();
-  out.push_back({.kind = action_kind::write, .bytes = kept});
-}
-
-void request_flow::note_content(instant now, actions& out) {
-  ++record_.content_events;
-  if (record_.first_token == instant{}) {
-    record_.first_token = now;
-    deadlines_.first_token = never;
-    deadlines_.between_events = settings_.timeouts.between_events;
-  } else {
-    record_.longest_gap = std::max(record_.longest_gap, duration(now - record_.last_token));
-  }
-  record_.last_token = now;
-  if (first_token_told_) return;
-  first_token_told_ = true;
-  out.push_back({.kind = action_kind::first_token, .flag = true});
-}
+// --- ends -------------------------------------------------------------------------------------------
 
 void request_flow::end_stream(instant now, actions& out) {
   if (!scanner_.ended() && !scanner_.error_seen()) {
@@ -340,8 +245,6 @@ void request_flow::end_relay(instant now, actions& out) {
   reader_.finish();
   complete(reason_of_status(head_->status), true, now, out);
 }
-
-// --- ends -------------------------------------------------------------------------------------------
 
 void request_flow::complete(reason why, bool reusable, instant now, actions& out) {
   record_.usage = state_ == state::relaying ? reader_.usage() : scanner_.usage();
