@@ -3,12 +3,13 @@
 #include <doctest/doctest.h>
 
 #include <simdjson.h>
+
 #include <fstream>
 #include <iterator>
-
 #include <string>
 
 #include "proxy/http/sse_scanner.hpp"
+#include "unit/source_dir.hpp"
 
 using namespace penstock;
 using namespace penstock::http;
@@ -135,7 +136,7 @@ TEST_CASE("JSON strings come out valid whatever goes in") {
 }
 
 TEST_CASE("README.md has the whole list of reasons, in order, with their statuses") {
-  std::ifstream in(PENSTOCK_SOURCE_DIR "/README.md");
+  std::ifstream in(test::source_dir() + "/README.md");
   const std::string readme{std::istreambuf_iterator<char>(in), {}};
   std::size_t at = readme.find("| reason | status |");
   REQUIRE(at != std::string::npos);
