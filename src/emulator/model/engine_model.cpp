@@ -59,6 +59,7 @@ bool engine_model::submit(sequence request, instant at) {
   s.max_output =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(request.max_output_tokens, room - s.prompt + 1));
   s.names = std::move(request.names);
+  s.imported = request.imported_tokens;
   by_id_.emplace(s.id, slot);
   waiting_.push_back(slot);
   if (ends_at_ == never) wake_at_ = std::min(wake_at_, at);
@@ -195,7 +196,8 @@ bool engine_model::admit(state& s, std::uint32_t budget) {
   }
   find_hits(s);
   const auto hits = static_cast<std::uint32_t>(hits_.size());
-  const std::uint32_t cached = hits * settings_.block_tokens;
+  const std::uint32_t whole = std::min(s.imported, s.known() - 1) / settings_.block_tokens;
+  const std::uint32_t cached = std::max(hits, whole) * settings_.block_tokens;
   const std::uint32_t tokens = std::min(s.known() - cached, budget);
   std::uint32_t needed = blocks_for(cached + tokens) - hits;
   for (const block_id hit : hits_) needed += pool_.referenced(hit) ? 0 : 1;
@@ -209,7 +211,7 @@ bool engine_model::admit(state& s, std::uint32_t budget) {
   s.blocks.assign(hits_.begin(), hits_.end());
   s.needed = 0;
   s.computed = cached;
-  s.covered = cached;
+  s.covered = hits * settings_.block_tokens;
   s.named = hits;
   s.next_name_at = (hits + 1) * settings_.block_tokens;
   return extend(s, cached + tokens);

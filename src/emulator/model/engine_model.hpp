@@ -37,6 +37,9 @@ struct sequence {
   std::uint32_t prompt_tokens = 0;
   std::uint32_t max_output_tokens = 0;  // 0: prefill alone, as embeddings are
   std::vector<std::uint64_t> names;
+  // Leading tokens whose KV comes from elsewhere (a hand-off, a shared cache): they take memory and no
+  // work, in whole blocks, and count as cached.
+  std::uint32_t imported_tokens = 0;
 };
 
 enum class engine_event_kind : std::uint8_t {
@@ -108,7 +111,7 @@ class engine_model {
     std::uint32_t covered = 0;       // tokens that the blocks held have room for
     std::uint32_t named = 0;         // leading blocks that carry a name or never will
     std::uint32_t next_name_at = 0;  // tokens at which block `named` is full
-    std::uint32_t cached = 0;
+    std::uint32_t cached = 0, imported = 0;
     bool started = false;
     // Why it could not be admitted: blocks needed, and pool gains and budget at that time.
     std::uint32_t needed = 0, needed_budget = 0;

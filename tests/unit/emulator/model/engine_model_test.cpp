@@ -326,3 +326,23 @@ TEST_CASE("random loads: all end, memory is given back, and a seed gives the sam
   }
   CHECK(preempted > 0);
 }
+
+TEST_CASE("imported tokens take memory and no work, and can be found afterwards") {
+  engine_model m(round_costs());
+  sequence s = seq(1, 1000, 2, names(1000, 1));
+  s.imported_tokens = 500;  // 31 whole blocks
+  REQUIRE(m.submit(std::move(s), us(0)));
+  std::vector<engine_event> all = run(m);
+  CHECK(cached(all, 1) == 496);
+  CHECK(of(all, 1, engine_event_kind::first_token).at(0).at == us(1000 + 10 * (1000 - 496)));
+  REQUIRE(m.submit(seq(2, 1000, 1, names(1000, 1)), us(1e6)));
+  all = run(m);
+  CHECK(cached(all, 2) == 992);
+  CHECK(m.counters().kv_blocks_used == 0);
+
+  // The last token is computed, whatever came with the prompt.
+  sequence whole = seq(3, 64, 1);
+  whole.imported_tokens = 64;
+  REQUIRE(m.submit(std::move(whole), us(2e6)));
+  CHECK(cached(run(m), 3) == 48);
+}

@@ -1,0 +1,43 @@
+// The command line of penstock-lab.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "emulator/model/engine_model.hpp"
+#include "rules.hpp"
+#include "world.hpp"
+
+namespace penstock::lab {
+
+struct lab_options {
+  std::string trace, shape;  // one of them
+  std::uint32_t engines = 4;
+  std::string classes = "llama-3.3-70b-instruct/H100/tp4";
+  std::uint64_t kv_tokens = 0;  // of each engine; 0: its class's
+  double rate = 1;
+  std::optional<duration> spread;  // unset: the granularity of the trace's stamps
+  std::optional<duration> cut;     // only what arrives before
+  std::vector<policy_spec> policies;
+  std::uint32_t seeds = 1;
+  std::uint64_t first_seed = 1;
+  std::string json;
+  std::uint32_t requests = 4000;  // of a shape
+  double load = 0.7;              // of a shape
+  bool rough = false, told_speeds = false, quiet = false;
+  std::vector<engine_incident> incidents;
+  duration slo = std::chrono::seconds(2);
+  std::uint32_t block_bytes = 0;
+  duration scrape_interval{};
+  unsigned jobs = 2;
+
+  std::vector<emulator::engine_settings> fleet;  // follows from engines, classes and kv_tokens
+};
+
+// nullopt with a sentence in `message`; an empty message: --help was asked for, and printed.
+std::optional<lab_options> parse_options(const std::vector<std::string>& arguments, std::string& message);
+std::string usage();
+
+}  // namespace penstock::lab
