@@ -55,29 +55,90 @@ bool engine_model::submit(sequence request, instant at) {
   s.blocks = std::move(blocks);
   s.id = request.id;
   s.prompt = request.prompt_tokens;
-  // The last token's KV is never stored, so one more than the room is possible.
-  s.max_output =
-      static_cast<std::uint32_t>(std::min<std::uint64_t>(request.max_output_tokens, room - s.prompt + 1));
+  s.max_output = output_limit(s.prompt, request.max_output_tokens);
   s.names = std::move(request.names);
   s.imported = request.imported_tokens;
+  s.keep = request.keep_kv;
+  s.kv = request.load_kv ? state::remote::wanted : state::remote::no;
   by_id_.emplace(s.id, slot);
   waiting_.push_back(slot);
-  if (ends_at_ == never) wake_at_ = std::min(wake_at_, at);
+  wake(at);
   return true;
 }
 
-bool engine_model::cancel(std::uint64_t id) {
+// The last token's KV is never stored, so one more than the room is possible.
+std::uint32_t engine_model::output_limit(std::uint32_t prompt, std::uint32_t wanted) const {
+  const std::uint64_t room = std::uint64_t{pool_.capacity()} * settings_.block_tokens;
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(wanted, room - prompt + 1));
+}
+
+// The iteration under way, if any, ends first.
+void engine_model::wake(instant at) {
+  if (ends_at_ == never && !(running_.empty() && waiting_.empty())) wake_at_ = std::min(wake_at_, at);
+}
+
+bool engine_model::cancel(std::uint64_t id, instant at) {
   const auto found = by_id_.find(id);
   if (found == by_id_.end()) return false;
   const std::uint32_t slot = found->second;
   if (const auto w = std::find(waiting_.begin(), waiting_.end(), slot); w != waiting_.end()) {
     waiting_.erase(w);
+  } else if (slots_[slot].kv == state::remote::loading) {
+    --loading_;
   } else {
     running_.erase(std::find(running_.begin(), running_.end(), slot));
   }
   retire(slot);
   ++totals_.cancelled;
   if (running_.empty() && waiting_.empty()) wake_at_ = never;
+  wake(std::max(at, idle_since_));
+  return true;
+}
+
+engine_model::state* engine_model::find_loading(std::uint64_t id) {
+  const auto found = by_id_.find(id);
+  if (found == by_id_.end() || slots_[found->second].kv != state::remote::loading) return nullptr;
+  --loading_;
+  waiting_.push_front(found->second);
+  return &slots_[found->second];
+}
+
+// As in vLLM the last prompt token is computed here: its logits are needed.
+bool engine_model::kv_loaded(std::uint64_t id, std::uint32_t max_output_tokens,
+                             std::vector<std::uint64_t> names, instant at) {
+  state* const s = find_loading(id);
+  if (s == nullptr) return false;
+  s->kv = state::remote::loaded;
+  s->max_output = output_limit(s->prompt, std::max(max_output_tokens, 1U));
+  s->names = std::move(names);
+  s->computed = s->prompt - 1;
+  name_blocks(*s, s->computed);
+  wake(at);
+  return true;
+}
+
+bool engine_model::kv_lost(std::uint64_t id, instant at) {
+  state* const s = find_loading(id);
+  if (s == nullptr) return false;
+  release_blocks(*s);
+  s->kv = state::remote::no;
+  s->computed = 0;
+  wake(at);
+  return true;
+}
+
+std::span<const block_id> engine_model::pinned(std::uint64_t id) const {
+  const auto found = pinned_.find(id);
+  return found == pinned_.end() ? std::span<const block_id>{} : std::span<const block_id>(found->second);
+}
+
+bool engine_model::unpin(std::uint64_t id, instant at) {
+  const auto found = pinned_.find(id);
+  if (found == pinned_.end()) return false;
+  pinned_blocks_ -= static_cast<std::uint32_t>(found->second.size());
+  release(found->second);
+  pinned_.erase(found);
+  wake(at);
   return true;
 }
 
@@ -88,6 +149,7 @@ void engine_model::advance(instant now, std::vector<engine_event>& events, std::
     if (ends_at_ == never) {
       if (wake_at_ > now) return;  // `never` is later than everything
       start_iteration(wake_at_, events);
+      if (ends_at_ == never) return;
     }
     if (ends_at_ > now) return;
     end_iteration(events);
@@ -99,13 +161,17 @@ void engine_model::start_iteration(instant at, std::vector<engine_event>& events
   prefill_tokens_ = decode_sequences_ = 0;
   std::uint32_t budget = settings_.max_batched_tokens;
   // As in vLLM, an iteration that had to throw somebody out takes nobody in.
-  if (schedule_running(at, budget, events)) schedule_waiting(at, budget, events);
+  const bool kept_all = schedule_running(at, budget, events);
+  if (kept_all) schedule_waiting(at, budget, events);
+  wake_at_ = never;
+  // Who waits may be kept out by pinned blocks or by loads: nothing runs until something changes.
+  idle_since_ = at;
+  if (kept_all && running_.empty()) return;
   const double us =
       settings_.fixed_us + settings_.prefill_us * prefill_tokens_ + settings_.decode_us * decode_sequences_;
   const double speed = settings_.speed > 0 ? settings_.speed : 1e-9;
   const double ns = std::min(us * 1000.0 / speed, 1e17);
   ends_at_ = std::max(at + duration(std::llround(ns)), stalled_until_);
-  wake_at_ = never;
 }
 
 // Marks `tokens` more of a sequence for this iteration; its blocks are there.
@@ -150,6 +216,7 @@ void engine_model::preempt(std::uint32_t slot) {
   state& s = slots_[slot];
   release_blocks(s);
   s.computed = s.scheduled = 0;
+  s.kv = state::remote::no;
   waiting_.push_front(slot);
   ++totals_.preemptions;
 }
@@ -158,18 +225,27 @@ void engine_model::schedule_waiting(instant at, std::uint32_t& budget, std::vect
   while (!waiting_.empty() && budget > 0 && running_.size() < settings_.max_num_seqs) {
     const std::uint32_t slot = waiting_.front();
     state& s = slots_[slot];
-    if (!admit(s, budget)) return;
+    if (s.kv != state::remote::loaded && !admit(s, budget)) return;
     waiting_.pop_front();
+    if (!std::exchange(s.started, true)) begin(s, at, events);
+    if (s.kv == state::remote::loading) continue;
     running_.push_back(slot);
-    if (!s.started) {
-      s.started = true;
-      s.cached = s.computed;
-      totals_.prefix_queries += s.prompt;
-      totals_.prefix_hits += s.cached;
-      events.push_back({at, s.id, engine_event_kind::started, 0, s.cached});
-    }
     schedule(s, std::min(s.known() - s.computed, budget), budget);
   }
+}
+
+// The first time that a sequence leaves the queue. One that loads leaves it for now, with its blocks.
+void engine_model::begin(state& s, instant at, std::vector<engine_event>& events) {
+  s.cached = s.computed;
+  totals_.prefix_queries += s.prompt;
+  totals_.prefix_hits += s.cached;
+  totals_.load_queries += s.prompt - s.cached;
+  events.push_back({at, s.id, engine_event_kind::started, 0, s.cached});
+  if (s.kv != state::remote::wanted) return;
+  s.kv = state::remote::loading;
+  ++loading_;
+  totals_.load_hits += s.prompt - s.cached;
+  events.push_back({at, s.id, engine_event_kind::load, s.prompt - s.cached, s.cached});
 }
 
 // The leading blocks that are cached, into hits_: whole ones, and never the one with the last known token,
@@ -198,7 +274,9 @@ bool engine_model::admit(state& s, std::uint32_t budget) {
   const auto hits = static_cast<std::uint32_t>(hits_.size());
   const std::uint32_t whole = std::min(s.imported, s.known() - 1) / settings_.block_tokens;
   const std::uint32_t cached = std::max(hits, whole) * settings_.block_tokens;
-  const std::uint32_t tokens = std::min(s.known() - cached, budget);
+  // What is loaded is not computed: it needs room at once and no budget.
+  const std::uint32_t tokens =
+      s.kv == state::remote::wanted ? s.known() - cached : std::min(s.known() - cached, budget);
   std::uint32_t needed = blocks_for(cached + tokens) - hits;
   for (const block_id hit : hits_) needed += pool_.referenced(hit) ? 0 : 1;
   if (needed > pool_.available()) {
@@ -241,8 +319,12 @@ void engine_model::name_blocks(state& s, std::uint32_t tokens) {
 }
 
 // The tail goes first, so that it is also the first to be reused and the head of a prefix lives longest.
+void engine_model::release(const std::vector<block_id>& blocks) {
+  for (auto b = blocks.rbegin(); b != blocks.rend(); ++b) pool_.release(*b);
+}
+
 void engine_model::release_blocks(state& s) {
-  for (auto b = s.blocks.rbegin(); b != s.blocks.rend(); ++b) pool_.release(*b);
+  release(s.blocks);
   s.blocks.clear();
   s.covered = 0;
 }
@@ -267,7 +349,11 @@ void engine_model::end_iteration(std::vector<engine_event>& events) {
     s.computed += std::exchange(s.scheduled, 0);
     bool done = false;
     if (s.computed == s.known()) {
-      if (s.generated == 0) totals_.prompt_tokens += s.prompt;
+      if (s.generated == 0) {
+        totals_.prompt_tokens += s.prompt;
+        totals_.cached_tokens += s.cached;
+        if (s.kv == state::remote::loaded) totals_.loaded_tokens += s.prompt - s.cached;
+      }
       if (s.max_output > 0) {
         const auto kind = s.generated == 0 ? engine_event_kind::first_token : engine_event_kind::token;
         ++totals_.generated_tokens;
@@ -281,6 +367,11 @@ void engine_model::end_iteration(std::vector<engine_event>& events) {
     }
     events.push_back({at, s.id, engine_event_kind::finished, s.generated, s.cached});
     ++totals_.finished;
+    if (s.keep) {
+      pinned_blocks_ += static_cast<std::uint32_t>(s.blocks.size());
+      pinned_.emplace(s.id, std::move(s.blocks));
+      s.blocks = {};
+    }
     retire(slot);
   }
   running_.resize(kept);
@@ -294,8 +385,8 @@ void engine_model::stall(instant until) {
 
 std::vector<std::uint64_t> engine_model::restart() {
   std::vector<std::uint64_t> lost;
-  for (const std::uint32_t slot : running_) lost.push_back(slots_[slot].id);
-  for (const std::uint32_t slot : waiting_) lost.push_back(slots_[slot].id);
+  for (const auto& [id, slot] : by_id_) lost.push_back(id);
+  std::sort(lost.begin(), lost.end());
   *this = engine_model(settings_);
   return lost;
 }
@@ -303,7 +394,9 @@ std::vector<std::uint64_t> engine_model::restart() {
 engine_counters engine_model::counters() const {
   engine_counters c = totals_;
   c.running = running_.size();
-  c.waiting = waiting_.size();
+  c.waiting = waiting_.size() + loading_;
+  c.loading = loading_;
+  c.kv_blocks_pinned = pinned_blocks_;
   c.kv_blocks = pool_.capacity();
   c.kv_blocks_used = pool_.used();
   return c;

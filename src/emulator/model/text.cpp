@@ -38,6 +38,15 @@ std::uint64_t next_state(std::uint64_t state, token_id t) { return prng(state ^ 
 
 constexpr token_id end_of_text = 0x000003ff;
 
+std::string_view word_after(std::uint64_t state) { return words[prng(state).next() % std::size(words)]; }
+
+// The state that foreign KV leads to: already the first word is another one.
+std::uint64_t astray(std::uint64_t state, std::uint64_t foreign) {
+  std::uint64_t other = prng(state ^ foreign).next();
+  while (word_after(other) == word_after(state)) other = prng(other).next();
+  return other;
+}
+
 }  // namespace
 
 void append_tokens(std::vector<token_id>& tokens, std::string_view text) {
@@ -85,6 +94,10 @@ std::vector<std::uint64_t> block_names(std::span<const token_id> tokens, std::ui
   return names;
 }
 
+std::uint64_t content_of(std::span<const token_id> prompt, std::uint64_t seed) {
+  return XXH3_64bits_withSeed(prompt.data(), prompt.size_bytes(), seed) | 1;
+}
+
 std::uint64_t prompt_state(std::span<const token_id> prompt) {
   std::uint64_t state = 0;
   for (const token_id t : prompt) state = next_state(state, t);
@@ -96,6 +109,7 @@ answer make_answer(std::span<const token_id> prompt, const answer_request& reque
   const std::uint64_t natural_length =
       std::max<std::uint64_t>(24 + prng(state).next() % 256, request.min_tokens);
   state ^= request.choice * 0x9e3779b97f4a7c15ULL;
+  if (request.foreign_kv != 0) state = astray(state, request.foreign_kv);
   answer a;
   while (a.tokens.size() < request.max_tokens) {
     if (!request.ignore_eos && a.tokens.size() == natural_length) {
@@ -103,7 +117,7 @@ answer make_answer(std::span<const token_id> prompt, const answer_request& reque
       a.finish = finish_kind::stop;
       return a;
     }
-    const std::string_view word = words[prng(state).next() % std::size(words)];
+    const std::string_view word = word_after(state);
     a.tokens.push_back(pack(word));
     a.text += word;
     state = next_state(state, a.tokens.back());

@@ -52,7 +52,8 @@ struct answer_request {
   std::uint32_t max_tokens = 0;
   std::uint32_t min_tokens = 0;
   bool ignore_eos = false;
-  std::uint32_t choice = 0;  // n > 1: each has its own text
+  std::uint32_t choice = 0;      // n > 1: each has its own text
+  std::uint64_t foreign_kv = 0;  // not 0: KV of something else was loaded in place of the prompt's
   std::vector<std::string> stop;
 };
 
@@ -75,6 +76,8 @@ struct answer {
 // Each token depends on all before it, so a prompt that ends with the beginning of an answer goes on with
 // the rest of that answer. The natural length, 24 to 279 tokens, depends on the prompt.
 answer make_answer(std::span<const token_id> prompt, const answer_request& request);
+// What KV of this prompt is, to whoever reads it; never 0. The seed is the one of block_names().
+std::uint64_t content_of(std::span<const token_id> prompt, std::uint64_t seed);
 // The state after a prompt, from which an answer follows.
 std::uint64_t prompt_state(std::span<const token_id> prompt);
 

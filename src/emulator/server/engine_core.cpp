@@ -19,12 +19,18 @@ instant engine_core::now() const {
   return instant(std::chrono::duration_cast<duration>(std::chrono::steady_clock::now() - start_));
 }
 
+std::chrono::steady_clock::time_point engine_core::clock_of(instant at) const {
+  return start_ + std::chrono::duration_cast<std::chrono::steady_clock::duration>(at.time_since_epoch());
+}
+
+// Events up to now belong to others and are delivered by the timer, not from inside a call.
+void engine_core::advance_to(instant at) { model_.advance(at, events_, iterations_per_wakeup); }
+
 std::uint64_t engine_core::submit(sequence request, token_sink& sink, double slow) {
   const std::uint64_t id = next_id_++;
   request.id = id;
   const instant at = now();
-  // Events up to now belong to others and are delivered by the timer, not from inside this call.
-  model_.advance(at, events_, iterations_per_wakeup);
+  advance_to(at);
   if (!model_.submit(std::move(request), at)) return 0;
   listeners_.emplace(id, listener{&sink, slow, at});
   arm();
@@ -33,8 +39,33 @@ std::uint64_t engine_core::submit(sequence request, token_sink& sink, double slo
 
 void engine_core::cancel(std::uint64_t id) {
   if (listeners_.erase(id) == 0) return;
-  model_.cancel(id);
+  const instant at = now();
+  // It may have finished already, with the event that tells so still on its way.
+  if (!model_.cancel(id, at)) model_.unpin(id, at);
   std::erase_if(late_, [&](const auto& e) { return e.second.sequence == id; });
+  arm();
+}
+
+void engine_core::kv_loaded(std::uint64_t id, std::uint32_t max_output_tokens,
+                            std::vector<std::uint64_t> names) {
+  const instant at = now();
+  advance_to(at);
+  model_.kv_loaded(id, max_output_tokens, std::move(names), at);
+  arm();
+}
+
+void engine_core::kv_lost(std::uint64_t id) {
+  const instant at = now();
+  advance_to(at);
+  model_.kv_lost(id, at);
+  arm();
+}
+
+void engine_core::unpin(std::uint64_t id) {
+  const instant at = now();
+  advance_to(at);
+  model_.unpin(id, at);
+  arm();
 }
 
 void engine_core::stop() {
@@ -48,8 +79,7 @@ void engine_core::arm() {
   if (!events_.empty()) next = std::min(next, now());
   if (stopped_ || next == never || next >= armed_for_) return;
   armed_for_ = next;
-  timer_.expires_at(start_ +
-                    std::chrono::duration_cast<std::chrono::steady_clock::duration>(next.time_since_epoch()));
+  timer_.expires_at(clock_of(next));
   timer_.async_wait([this, alive = std::weak_ptr<bool>(alive_)](boost::system::error_code ec) {
     if (!ec && !alive.expired()) run();
   });

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -33,6 +34,16 @@ class engine_core {
   std::uint64_t submit(sequence request, token_sink& sink, double slow);
   void cancel(std::uint64_t id);
 
+  // Hand-offs, as the model has them.
+  void kv_loaded(std::uint64_t id, std::uint32_t max_output_tokens, std::vector<std::uint64_t> names);
+  void kv_lost(std::uint64_t id);
+  std::span<const block_id> pinned(std::uint64_t id) const { return model_.pinned(id); }
+  void unpin(std::uint64_t id);
+
+  // The engine's time, and when that is on the clock.
+  instant now() const;
+  std::chrono::steady_clock::time_point clock_of(instant at) const;
+
   // As of the last wake-up, which is never later than the end of the iteration under way.
   engine_counters counters() const { return model_.counters(); }
   const engine_settings& settings() const { return model_.settings(); }
@@ -46,7 +57,7 @@ class engine_core {
     instant since{};
   };
 
-  instant now() const;
+  void advance_to(instant at);
   void run();
   void deliver(instant until);
   void dispatch(const engine_event& event);

@@ -46,6 +46,67 @@ std::string set_keep_alive(engine_options& o, const std::string& v) {
   return error;
 }
 
+std::string set_role(engine_options& o, const std::string& v) {
+  const auto role = role_named(v);
+  if (role) o.hand_off.role = *role;
+  return role ? std::string{} : fmt::format("\"{}\" is none of both, prefill and decode", v);
+}
+
+std::string set_connector(engine_options& o, const std::string& v) {
+  const auto kind = connector_named(v);
+  if (kind) o.hand_off.connector = *kind;
+  return kind ? std::string{} : fmt::format("\"{}\" is none of {}", v, connector_list());
+}
+
+std::string set_policy(engine_options& o, const std::string& v) {
+  o.hand_off.recompute = v == "recompute";
+  return o.hand_off.recompute || v == "fail" ? std::string{}
+                                             : fmt::format("\"{}\" is neither fail nor recompute", v);
+}
+
+template <class Duration>
+std::string set_milliseconds(Duration& d, const std::string& v) {
+  std::uint32_t ms = 0;
+  std::string error = read_number(v, ms, 0U);
+  d = std::chrono::milliseconds(ms);
+  return error;
+}
+
+std::string set_bandwidth(engine_options& o, const std::string& v) {
+  double gigabytes = 0;
+  std::string error = read_number(v, gigabytes, 0.0);
+  o.hand_off.transfer.bytes_per_second = gigabytes * 1e9;
+  return error;
+}
+
+const std::vector<option>& hand_off_table() {
+  using o = engine_options;
+  using s = const std::string&;
+  static const std::vector<option> options = {
+      {"--connector", "NAME", "hand-offs between prefill and decode engines: none or nixl (none)",
+       set_connector},
+      {"--role", "ROLE", "legs that it plays: prefill, decode, or both (both)", set_role},
+      {"--engine-id", "ID", "its name in hand-offs (another one at each start)",
+       [](o& x, s v) { return x.hand_off.engine_id = v, std::string{}; }},
+      {"--side-channel-port", "P", "where other engines fetch KV; 0 takes any free one (0)",
+       [](o& x, s v) { return read_number(v, x.hand_off.side_port, std::uint16_t{0}); }},
+      {"--kv-lease", "MS", "how long KV waits to be fetched (30000)",
+       [](o& x, s v) { return set_milliseconds(x.hand_off.lease, v); }},
+      {"--kv-bytes-per-token", "N", "bytes of a token's KV (131072)",
+       [](o& x, s v) { return read_number(v, x.hand_off.transfer.bytes_per_token, 1U); }},
+      {"--kv-bandwidth", "X", "gigabytes a second that it receives; 0: no time at all (25)", set_bandwidth},
+      {"--kv-handshake", "MS", "first contact with another engine (250)",
+       [](o& x, s v) { return set_milliseconds(x.hand_off.transfer.handshake, v); }},
+      {"--kv-handshake-timeout", "MS", "until an engine that is not there is given up (5000)",
+       [](o& x, s v) { return set_milliseconds(x.hand_off.handshake_timeout, v); }},
+      {"--kv-load-failure-policy", "P", "KV that does not arrive: fail (500) or recompute (fail)",
+       set_policy},
+      {"--no-leg-checks", "", "take wrong legs as vLLM does, not with a 400",
+       [](o& x, s) { return x.hand_off.checks_legs = false, std::string{}; }},
+  };
+  return options;
+}
+
 const std::vector<option>& table() {
   using o = engine_options;
   using s = const std::string&;
@@ -84,6 +145,26 @@ const std::vector<option>& table() {
   return options;
 }
 
+const option* find_option(std::string_view name) {
+  for (const auto* options : {&table(), &hand_off_table()}) {
+    const auto found =
+        std::find_if(options->begin(), options->end(), [&](auto& o) { return o.name == name; });
+    if (found != options->end()) return &*found;
+  }
+  return nullptr;
+}
+
+// What cannot go together.
+std::string conflict(const engine_options& o) {
+  if (o.hand_off.connector != connector_kind::none || o.hand_off.role == engine_role::both) return {};
+  return fmt::format("--role {} needs a --connector ({})", name(o.hand_off.role), connector_list());
+}
+
+void append_options(const std::vector<option>& options, std::string& text) {
+  for (const option& o : options)
+    text += fmt::format("  {:<28} {}\n", fmt::format("{} {}", o.name, o.value), o.text);
+}
+
 }  // namespace
 
 engine_settings settings_of(const engine_options& options, std::string& error) {
@@ -112,8 +193,8 @@ parsed_options parse_engine_options(std::span<const std::string> args) {
     }
     const std::size_t equals = arg.find('=');
     const std::string_view name = std::string_view(arg).substr(0, equals);
-    const auto found = std::find_if(table().begin(), table().end(), [&](auto& o) { return o.name == name; });
-    if (found == table().end()) {
+    const option* const found = find_option(name);
+    if (found == nullptr) {
       result.error = fmt::format("unknown option \"{}\"; penstock engine --help lists all", arg);
       return result;
     }
@@ -133,6 +214,7 @@ parsed_options parse_engine_options(std::span<const std::string> args) {
       return result;
     }
   }
+  result.error = conflict(result.options);
   return result;
 }
 
@@ -141,9 +223,9 @@ std::string engine_help() {
       "penstock engine: an inference engine without an accelerator, with vLLM's HTTP API, timing and KV "
       "cache.\n\n"
       "usage: penstock engine [options]\n\n";
-  for (const option& o : table()) {
-    text += fmt::format("  {:<28} {}\n", fmt::format("{} {}", o.name, o.value), o.text);
-  }
+  append_options(table(), text);
+  text += "\nHand-offs (prefill here, decode there); GET /debug/leases tells what is held for whom:\n";
+  append_options(hand_off_table(), text);
   text += "\nClasses (measured step times; --speed scales them):\n";
   for (const engine_class& c : engine_classes()) {
     text += fmt::format("  {:<34} {:>8} us/step + {:>6} us/prompt token + {:>5} us/sequence, {} KV tokens\n",

@@ -9,6 +9,7 @@
 
 #include "emulator/model/engine_model.hpp"
 #include "emulator/server/fault.hpp"
+#include "emulator/server/hand_off.hpp"
 
 namespace penstock::emulator {
 
@@ -30,6 +31,7 @@ struct engine_options {
   std::chrono::milliseconds keep_alive{5000};  // idle connections are closed, as uvicorn does; 0: never
   std::uint32_t log_requests = 64;             // kept for /debug/requests
   std::vector<fault_rule> faults;
+  hand_off_options hand_off;
 };
 
 // Model settings of these options; `error` is set when there is no such class.

@@ -67,7 +67,7 @@ class engine_server::hub final : public connection_owner, public std::enable_sha
     sweep_.cancel();
     pause_.cancel();
     for (const auto& c : std::exchange(connections_, {})) c.second->close();
-    service_.core().stop();
+    service_.stop();
     done_ = nullptr;
   }
 

@@ -1,5 +1,7 @@
 #include "emulator/server/exchange.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -19,14 +21,16 @@ std::string_view name(outcome o) {
 namespace {
 
 // A call of a tool is an answer whose text is the arguments.
-answer answer_for(const engine_request& r, std::uint32_t prompt, std::uint32_t choice) {
+answer answer_for(const engine_request& r, std::uint32_t prompt, std::uint32_t choice,
+                  std::uint64_t foreign_kv = 0) {
   if (r.tool.name.empty()) {
     answer_request wanted = r.sampling;
     wanted.choice = choice;
+    wanted.foreign_kv = foreign_kv;
     return make_answer(r.prompts[prompt], wanted);
   }
   answer a;
-  a.text = r.tool.arguments;
+  a.text = foreign_kv == 0 ? r.tool.arguments : fmt::format("{{\"foreign\":\"{:016x}\"}}", foreign_kv);
   append_tokens(a.tokens, a.text);
   a.finish = finish_kind::stop;
   if (a.tokens.size() <= r.max_tokens) return a;
@@ -52,6 +56,7 @@ void exchange::abandon() {
 
 void exchange::release() {
   for (choice& c : choices_) {
+    c.load.reset();
     if (c.sequence != 0) setup_.core.cancel(std::exchange(c.sequence, 0));
   }
 }
@@ -80,18 +85,29 @@ void exchange::submit() {
   setup_.flush();
 }
 
+// Of prompt and answer.
+std::vector<std::uint64_t> exchange::names_of(std::uint32_t index, std::uint64_t seed) const {
+  std::vector<token_id> all = setup_.request.prompts[choices_[index].prompt];
+  all.insert(all.end(), answers_[index].tokens.begin(), answers_[index].tokens.end());
+  return block_names(all, setup_.core.settings().block_tokens, seed);
+}
+
 void exchange::submit_choice(std::uint32_t index) {
   choice& c = choices_[index];
   const std::vector<token_id>& prompt = setup_.request.prompts[c.prompt];
   const std::uint32_t block = setup_.core.settings().block_tokens;
-  std::vector<token_id> all = prompt;
-  all.insert(all.end(), answers_[index].tokens.begin(), answers_[index].tokens.end());
   sequence s;
   s.prompt_tokens = static_cast<std::uint32_t>(prompt.size());
   s.max_output_tokens = static_cast<std::uint32_t>(answers_[index].tokens.size());
-  s.names = block_names(all, block, setup_.cache_seed);
+  s.names = names_of(index, setup_.cache_seed);
+  s.keep_kv = setup_.leg.kind == leg_kind::prefill && !setup_.plan.no_hand_off;
+  s.load_kv = setup_.leg.kind == leg_kind::decode;
   c.sequence = setup_.core.submit(std::move(s), *this, setup_.plan.slow);
   c.created = static_cast<std::uint32_t>(prompt.size() / block * block);
+  if (c.sequence != 0 && setup_.leg.kind == leg_kind::decode) {
+    c.load = std::make_unique<kv_load>(setup_.kv->loader(), setup_.leg,
+                                       [this, index](kv_load_result r) { on_kv(index, r); });
+  }
   if (c.sequence != 0) return;
   // Only a prompt above KV memory gets here; the check of the model's length comes before.
   framer_.whole(400, "application/json", "",
@@ -108,6 +124,7 @@ void exchange::on_event(const engine_event& event) {
   const auto index = static_cast<std::uint32_t>(found - choices_.begin());
   switch (event.kind) {
     case engine_event_kind::started: found->cached = event.cached; break;
+    case engine_event_kind::load: on_load(index, event.tokens); break;
     case engine_event_kind::preempted: break;
     case engine_event_kind::first_token:
     case engine_event_kind::token:
@@ -115,10 +132,68 @@ void exchange::on_event(const engine_event& event) {
       on_token(index);
       break;
     case engine_event_kind::finished:
-      found->sequence = 0;
+      hand_over(index, std::exchange(found->sequence, 0));
       if (--unfinished_ == 0 && !stalled_) finish();
       break;
   }
+}
+
+void exchange::on_load(std::uint32_t index, std::uint32_t tokens) {
+  choice& c = choices_[index];
+  c.needs_kv = true;
+  if (c.lost_kv) return setup_.core.kv_lost(c.sequence);
+  if (setup_.plan.load_failure) return c.load->fail();
+  c.load->need(tokens, setup_.plan.slow_transfer);
+}
+
+// Foreign KV is no error: it is decoded, as by vLLM, and makes no prefix of this prompt.
+void exchange::on_kv(std::uint32_t index, kv_load_result result) {
+  choice& c = choices_[index];
+  c.load.reset();
+  if (result_ != outcome::open) return;
+  const engine_request& r = setup_.request;
+  if (result.arrived) {
+    c.created = 0;
+    const bool right = result.content == content_of(r.prompts[c.prompt], setup_.cache_seed);
+    if (!right) answers_[index] = answer_for(r, c.prompt, index % r.n, result.content);
+    setup_.core.kv_loaded(c.sequence, static_cast<std::uint32_t>(answers_[index].tokens.size()),
+                          names_of(index, right ? setup_.cache_seed : result.content));
+  } else if (!setup_.kv->options().recompute) {
+    fail_load();
+  } else if (c.needs_kv) {
+    setup_.core.kv_lost(c.sequence);
+  } else {
+    c.lost_kv = true;
+  }
+}
+
+// As recorded from vLLM 0.32.0 with the policy `fail`.
+void exchange::fail_load() {
+  result_ = outcome::broken;
+  release();
+  if (setup_.request.stream) {
+    shape_->error(true, events_);
+    send(events_);
+    framer_.end_stream();
+  } else {
+    framer_.whole(500, "application/json", "",
+                  error_body(setup_.request.api, {500, "Internal server error", "InternalServerError", ""}));
+  }
+  setup_.flush();
+}
+
+// The blocks of a prefill leg's sequence go under a lease.
+void exchange::hand_over(std::uint32_t index, std::uint64_t sequence) {
+  if (setup_.leg.kind != leg_kind::prefill || setup_.plan.no_hand_off) return;
+  if (stalled_) return setup_.core.unpin(sequence);
+  const std::vector<token_id>& prompt = setup_.request.prompts[choices_[index].prompt];
+  std::string id = shape_->public_id();
+  if (setup_.request.api == engine_api::completions) id += fmt::format("-{}", index);
+  id += fmt::format("-{:08x}", hash_text(id, sequence) >> 32);
+  std::string params = setup_.kv->grant(std::move(id), sequence, content_of(prompt, setup_.cache_seed),
+                                        static_cast<std::uint32_t>(prompt.size()), choices_[index].cached);
+  // vLLM tells it in whole answers only; a stream's blocks wait for their expiry.
+  if (!setup_.request.stream) setup_.request.kv_transfer_params = std::move(params);
 }
 
 void exchange::on_token(std::uint32_t index) {
@@ -214,13 +289,20 @@ void exchange::finish() {
     send(events_);
     framer_.end_stream();
   } else {
-    framer_.whole(200, "application/json", "", shape_->whole(answers_, total_usage()));
+    finish_whole();
   }
-  result_ = outcome::finished;
+  if (setup_.plan.exit_end) framer_.finish(wire::ending::exit);
+  result_ = setup_.plan.exit_end || setup_.plan.half_answer ? outcome::broken : outcome::finished;
   if (setup_.request.api != engine_api::responses || !setup_.remember) return;
   std::vector<token_id> all = setup_.request.prompts.front();
   all.insert(all.end(), answers_.front().tokens.begin(), answers_.front().tokens.end());
   setup_.remember(shape_->public_id(), std::move(all));
+}
+
+void exchange::finish_whole() {
+  const std::string body = shape_->whole(answers_, total_usage());
+  if (setup_.plan.half_answer) return framer_.half_whole(body);
+  framer_.whole(200, "application/json", "", body);
 }
 
 usage_counts exchange::usage_of(const choice& c) const {

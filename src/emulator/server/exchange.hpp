@@ -10,6 +10,8 @@
 #include "emulator/server/answer_shape.hpp"
 #include "emulator/server/engine_core.hpp"
 #include "emulator/server/framer.hpp"
+#include "emulator/server/hand_off.hpp"
+#include "emulator/server/kv_agent.hpp"
 
 namespace penstock::emulator {
 
@@ -28,6 +30,8 @@ struct exchange_setup {
   std::function<void()> flush;
   // Called once with the prompt and answer of a response, for previous_response_id.
   std::function<void(const std::string& id, std::vector<token_id> tokens)> remember;
+  kv_agent* kv = nullptr;  // set where `leg` is one
+  hand_off_leg leg;
 };
 
 // Owns its sequences: destroying it takes them out of the engine at once.
@@ -61,14 +65,22 @@ class exchange final : public token_sink {
     std::uint32_t cached = 0;
     std::uint32_t created = 0;  // prompt tokens that its whole blocks add to the cache
     bool begun = false;
+    bool needs_kv = false, lost_kv = false;
+    std::unique_ptr<kv_load> load;
   };
 
   void submit_choice(std::uint32_t index);
+  std::vector<std::uint64_t> names_of(std::uint32_t index, std::uint64_t seed) const;
+  void on_load(std::uint32_t index, std::uint32_t tokens);
+  void on_kv(std::uint32_t index, kv_load_result result);
+  void hand_over(std::uint32_t index, std::uint64_t sequence);
+  void fail_load();
   void on_token(std::uint32_t index);
   void send_token(std::uint32_t index);
   void send(answer_shape::events& events);
   void break_off(const std::string& next_event);
   void finish();
+  void finish_whole();
   void release();
   usage_counts usage_of(const choice& c) const;
   usage_counts total_usage() const;

@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <optional>
+#include <utility>
 
 namespace penstock::emulator {
 namespace {
@@ -51,6 +52,11 @@ bool set_flag(std::string_view name, fault_plan& plan) {
   if (name == "close") return plan.close = true;
   if (name == "garbage") return plan.garbage = true;
   if (name == "informational") return plan.informational = true;
+  if (name == "half-answer") return plan.half_answer = true;
+  if (name == "exit-half") return plan.half_answer = plan.exit_end = true;
+  if (name == "exit-end") return plan.exit_end = true;
+  if (name == "no-hand-off") return plan.no_hand_off = true;
+  if (name == "load-failure") return plan.load_failure = true;
   return false;
 }
 
@@ -80,6 +86,8 @@ std::optional<bool> set_value(std::string_view name, std::string_view value, fau
     return to_number(value, plan.break_after);
   }
   if (name == "slow") return to_number(value, plan.slow) && plan.slow >= 1 && plan.slow <= 1e6;
+  if (name == "slow-transfer")
+    return to_number(value, plan.slow_transfer) && plan.slow_transfer >= 1 && plan.slow_transfer <= 1e9;
   if (name == "delay-head") return to_delay(value, plan.delay_head);
   if (name == "delay-first") return to_delay(value, plan.delay_first);
   if (name == "dribble") return set_dribble(value, plan);
@@ -107,6 +115,17 @@ std::string_view trim(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
   while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
   return text;
+}
+
+// Takes the leg that an action is limited to off its front; nothing when it is for all.
+std::optional<leg_kind> take_leg(std::string_view& action) {
+  for (const auto& [prefix, leg] : {std::pair{std::string_view("prefill:"), leg_kind::prefill},
+                                    std::pair{std::string_view("decode:"), leg_kind::decode}}) {
+    if (!action.starts_with(prefix)) continue;
+    action.remove_prefix(prefix.size());
+    return leg;
+  }
+  return std::nullopt;
 }
 
 template <class Visit>
@@ -141,12 +160,23 @@ std::string parse_when(std::string_view text, fault_rule& rule) {
 
 }  // namespace
 
-std::string apply_faults(std::string_view actions, fault_plan& plan) {
+std::string apply_faults(std::string_view actions, fault_plan& plan, leg_kind leg) {
   return each_action(actions, [&](std::string_view one) -> std::string {
+    fault_plan elsewhere;  // what is for the other leg must be right all the same
+    const auto only = take_leg(one);
+    if (only && *only != leg) return apply_one(one, elsewhere);
     if (one != "none") return apply_one(one, plan);
     plan = fault_plan{};
     return {};
   });
+}
+
+bool concerns(const fault_rule& rule, leg_kind leg) {
+  for (std::string_view action : rule.actions) {
+    const auto only = take_leg(action);
+    if (!only || *only == leg) return true;
+  }
+  return false;
 }
 
 std::string parse_fault_rule(std::string_view text, fault_rule& rule) {
@@ -162,7 +192,7 @@ std::string parse_fault_rule(std::string_view text, fault_rule& rule) {
     if (one == "bad-metrics") return rule.bad_metrics = true, std::string{};
     rule.actions.emplace_back(one);
     fault_plan scratch;
-    return apply_one(one, scratch);
+    return apply_faults(one, scratch);
   });
 }
 
@@ -201,6 +231,12 @@ std::string_view fault_help() {
     400..599[=S]          that status with an error body; S seconds of Retry-After (429: 1)
     status=N, retry-after=S   the same in words
     informational         a 103 ahead of the answer
+    half-answer           half of a whole answer, then FIN
+    exit-half, exit-end   the process exits after half of, or all of, the answer
+  Of a hand-off (see --connector); with prefill: or decode: in front any fault is for that leg alone:
+    no-hand-off           a prefill answer without kv_transfer_params, and no lease
+    load-failure          a decode leg's KV does not arrive (--kv-load-failure-policy)
+    slow-transfer=X       it arrives X times later
   Pace and framing (delays: 200ms, 2s; a plain number is milliseconds):
     slow=X                tokens come X times later
     delay-head=D          nothing is done for D

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "emulator/server/leg.hpp"
 #include "penstock/random.hpp"
 
 namespace penstock::emulator {
@@ -45,6 +46,11 @@ struct fault_plan {
   std::uint32_t chunk_bytes = 0;  // chunks of this size, whatever the events are
   std::uint32_t events_per_chunk = 1;
   std::uint32_t big_event = 0;  // one extra event with this many bytes of content
+  bool half_answer = false;     // half of a whole answer, then FIN
+  bool exit_end = false;        // the process exits once what it sends of the answer is out
+  bool no_hand_off = false;     // a prefill leg's answer without hand-off, and no lease
+  bool load_failure = false;    // a decode leg's KV does not arrive
+  double slow_transfer = 1;     // a decode leg's KV takes this many times longer
 };
 
 // A switch of the engine: faults, and the requests that they hit.
@@ -65,7 +71,10 @@ struct fault_rule {
 
 // Each returns an error sentence, or an empty string. A rule is ACTION{,ACTION}[@WHEN]; see fault_help.
 std::string parse_fault_rule(std::string_view text, fault_rule& rule);
-std::string apply_faults(std::string_view actions, fault_plan& plan);
+// An action may be limited to a leg: prefill:ACTION, decode:ACTION.
+std::string apply_faults(std::string_view actions, fault_plan& plan, leg_kind leg = leg_kind::none);
+// Whether some action of the rule is for such a leg.
+bool concerns(const fault_rule& rule, leg_kind leg);
 
 // Whether the rule hits the next request; counts it.
 bool hits(fault_rule& rule, prng& random);

@@ -52,6 +52,7 @@ struct engine_request {
   std::vector<std::string> texts;  // rerank and score: the documents
   tool_call tool;                  // name empty: none
   bool base64_vectors = false;
+  std::string kv_transfer_params = "null";  // of the answer
   // What /v1/responses repeats in its answers, as JSON.
   std::string instructions = "null", metadata = "null", temperature = "1.0", top_p = "1.0",
               max_output_tokens = "null", tools = "[]", tool_choice = "\"auto\"", previous = "null";

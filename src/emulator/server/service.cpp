@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <ctime>
 #include <iterator>
 #include <variant>
@@ -67,7 +68,30 @@ service::service(boost::asio::io_context& context, const engine_options& options
       random_(options.seed),
       ids_(options.seed),
       log_(options.log_requests),
-      started_(std::time(nullptr)) {}
+      started_(std::time(nullptr)) {
+  if (options.hand_off.connector != connector_kind::none)
+    kv_ = std::make_unique<kv_agent>(context, core_, options_.hand_off);
+}
+
+void service::listens_on(std::uint16_t port) {
+  ids_ = prng(options_.seed * 65536 + port);
+  if (!kv_) return;
+  // An engine that comes back on its port is another one: its old hand-offs are worth nothing.
+  prng start(ids_.next() ^
+             static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count()));
+  const std::uint64_t high = start.next(), low = start.next();
+  const std::string& given = options_.hand_off.engine_id;
+  kv_->start(options_.host == "localhost" ? "127.0.0.1" : options_.host,
+             !given.empty()
+                 ? given
+                 : fmt::format("{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}", high >> 32, (high >> 16) & 0xffff,
+                               high & 0xfff, low >> 52, low & 0xffffffffffff));
+}
+
+void service::stop() {
+  if (kv_) kv_->stop();
+  core_.stop();
+}
 
 bool service::refuses() const {
   return std::any_of(options_.faults.begin(), options_.faults.end(), [](auto& r) { return r.refuse; });
@@ -82,14 +106,23 @@ bool service::resets_next_accept() {
 }
 
 // Switches hit POSTs of the API; a header hits whatever carries it.
-void service::apply_rules(const engine_call& call, fault_plan& plan, std::string& error) {
+void service::apply_rules(const engine_call& call, leg_kind leg, fault_plan& plan, std::string& error) {
   if (call.method == "POST" && !call.target.starts_with("/debug")) {
     for (fault_rule& r : options_.faults) {
-      if (r.actions.empty() || !hits(r, random_)) continue;
-      for (const std::string& a : r.actions) apply_faults(a, plan);
+      if (!concerns(r, leg) || !hits(r, random_)) continue;
+      for (const std::string& a : r.actions) apply_faults(a, plan, leg);
     }
   }
-  error = apply_faults(call.faults, plan);
+  error = apply_faults(call.faults, plan, leg);
+}
+
+leg_reading service::leg_of(const engine_call& call) const {
+  if (!kv_ || call.method != "POST") return {};
+  const auto found = std::find_if(std::begin(paths), std::end(paths), [&](auto& p) {
+    return p.path == std::string_view(call.target).substr(0, call.target.find('?'));
+  });
+  if (found == std::end(paths) || found->does != action::generate) return {};
+  return read_leg(options_.hand_off, found->api, call.body);
 }
 
 engine_reply service::handle(engine_call call, const framing& how, wire& out, std::function<void()> flush) {
@@ -98,7 +131,8 @@ engine_reply service::handle(engine_call call, const framing& how, wire& out, st
     reply.log_id = log_.add({0, call.method, call.target, call.head, call.body, 0, outcome::open, 0});
   }
   std::string error;
-  apply_rules(call, reply.plan, error);
+  const leg_reading leg = leg_of(call);
+  apply_rules(call, leg.leg.kind, reply.plan, error);
   framer f(out, how, reply.plan);
   if (!error.empty()) {
     reply.plan = fault_plan{};
@@ -127,11 +161,11 @@ engine_reply service::handle(engine_call call, const framing& how, wire& out, st
     }
     return reply;
   }
-  respond(call, how, out, flush, reply);
+  respond(call, leg, how, out, flush, reply);
   return reply;
 }
 
-void service::respond(const engine_call& call, const framing& how, wire& out,
+void service::respond(const engine_call& call, const leg_reading& leg, const framing& how, wire& out,
                       const std::function<void()>& flush, engine_reply& reply) {
   framer f(out, how, reply.plan);
   const std::string_view path = std::string_view(call.target).substr(0, call.target.find('?'));
@@ -146,7 +180,7 @@ void service::respond(const engine_call& call, const framing& how, wire& out,
     return f.whole(405, json_type, allow, R"({"detail":"Method Not Allowed"})");
   }
   switch (found->does) {
-    case action::generate: return generate(found->api, call, how, out, flush, reply, f);
+    case action::generate: return generate(found->api, call, leg, how, out, flush, reply, f);
     case action::detokenize: return detokenize(call, f, reply);
     case action::transcribe: return transcribe(call, f, reply);
     case action::reset_cache:
@@ -183,6 +217,8 @@ void service::debug(const engine_call& call, std::string_view path, framer& f) {
     for (const fault_rule& r : options_.faults) text += r.text + "\n";
     return f.whole(200, "text/plain", "", text);
   }
+  if (path == "/debug/leases" && kv_)
+    return f.whole(200, json_type, "", kv_->leases_json(core_.counters(), core_.now()));
   if (path == "/debug/body") return f.whole(200, "application/octet-stream", "", log_.last_body());
   if (path != "/debug/requests") return f.whole(404, json_type, "", not_found);
   if (call.method == "DELETE") log_.clear();
@@ -214,8 +250,8 @@ std::string service::mint_id(std::string_view asked) {
   return asked.empty() ? fmt::format("{:016x}", ids_.next()) : std::string(asked);
 }
 
-void service::generate(engine_api api, const engine_call& call, const framing& how, wire& out,
-                       const std::function<void()>& flush, engine_reply& reply, framer& f) {
+void service::generate(engine_api api, const engine_call& call, const leg_reading& leg, const framing& how,
+                       wire& out, const std::function<void()>& flush, engine_reply& reply, framer& f) {
   const std::string_view type = std::string_view(call.content_type).substr(0, call.content_type.find(';'));
   std::variant<engine_request, api_failure> parsed;
   if (type != "application/json") {
@@ -232,10 +268,11 @@ void service::generate(engine_api api, const engine_call& call, const framing& h
   if (const auto* failure = std::get_if<api_failure>(&parsed)) {
     return f.whole(failure->status, json_type, "", error_body(api, *failure));
   }
-  if (is_poison(call.body)) {  // vLLM 0.32.0 fails an assertion and exits
+  if (kv_ ? leg.deadly : is_poison(call.body)) {  // vLLM 0.32.0 fails an assertion and exits
     reply.ended = outcome::broken;
     return f.finish(wire::ending::reset);
   }
+  if (leg.failure) return f.whole(leg.failure->status, json_type, "", error_body(api, *leg.failure));
   engine_request& request = std::get<engine_request>(parsed);
   reply.adapter = request.adapter;
   if (api == engine_api::tokenize) {
@@ -254,7 +291,9 @@ void service::generate(engine_api api, const engine_call& call, const framing& h
        options_.prompt_tokens_details},
       seed,
       flush,
-      [this](const std::string& id, std::vector<token_id> tokens) { remember(id, std::move(tokens)); }};
+      [this](const std::string& id, std::vector<token_id> tokens) { remember(id, std::move(tokens)); },
+      kv_.get(),
+      leg.leg};
   reply.running = std::make_unique<exchange>(std::move(setup), out);
 }
 
@@ -350,6 +389,7 @@ std::string service::metrics_text() {
   add("vllm:prompt_tokens_total", "counter", "Number of prefill tokens processed.", c.prompt_tokens);
   add("vllm:generation_tokens_total", "counter", "Number of generation tokens processed.",
       c.generated_tokens);
+  if (kv_) text += kv_->metrics_text(c, labels);
   add("vllm:iterations_total", "counter", "Number of iterations of the emulated engine.", c.iterations);
   if (!models_.adapters.empty()) {
     std::string running;

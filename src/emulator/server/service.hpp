@@ -44,7 +44,10 @@ class service {
 
   engine_core& core() { return core_; }
   // Engines of one seed mint different ids: a client may ask any of them for an earlier response.
-  void listens_on(std::uint16_t port) { ids_ = prng(options_.seed * 65536 + port); }
+  // The side channel of hand-offs opens; throws boost::system::system_error when it cannot.
+  void listens_on(std::uint16_t port);
+  // Nothing of this engine answers or fetches any more.
+  void stop();
   // Faults of the server itself.
   bool refuses() const;
   bool resets_next_accept();
@@ -55,14 +58,15 @@ class service {
   std::uint64_t accepted = 0;
 
  private:
-  void apply_rules(const engine_call& call, fault_plan& plan, std::string& error);
-  void respond(const engine_call& call, const framing& how, wire& out, const std::function<void()>& flush,
-               engine_reply& reply);
+  void apply_rules(const engine_call& call, leg_kind leg, fault_plan& plan, std::string& error);
+  leg_reading leg_of(const engine_call& call) const;
+  void respond(const engine_call& call, const leg_reading& leg, const framing& how, wire& out,
+               const std::function<void()>& flush, engine_reply& reply);
   void get(const engine_call& call, std::string_view path, framer& f);
   void debug(const engine_call& call, std::string_view path, framer& f);
   void replace_faults(const engine_call& call, framer& f);
-  void generate(engine_api api, const engine_call& call, const framing& how, wire& out,
-                const std::function<void()>& flush, engine_reply& reply, framer& f);
+  void generate(engine_api api, const engine_call& call, const leg_reading& leg, const framing& how,
+                wire& out, const std::function<void()>& flush, engine_reply& reply, framer& f);
   void transcribe(const engine_call& call, framer& f, engine_reply& reply);
   void detokenize(const engine_call& call, framer& f, engine_reply& reply);
   std::string mint_id(std::string_view asked);
@@ -73,7 +77,8 @@ class service {
   engine_options options_;
   model_list models_;
   engine_core core_;
-  prng random_;  // of faults
+  std::unique_ptr<kv_agent> kv_;  // null without a connector
+  prng random_;                   // of faults
   prng ids_;
   request_log log_;
   std::int64_t started_ = 0;                                             // Unix time

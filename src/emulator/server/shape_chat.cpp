@@ -123,12 +123,11 @@ class chat_shape final : public completions_base {
                      i > 0 ? "," : "", i, tool ? "null" : quote(a.text), tool ? tool_calls(i, a) : "",
                      finish_name(a, tool), quote_or_null(a.stop_sequence));
     }
-    fmt::format_to(
-        std::back_inserter(text),
+    fmt::format_to(std::back_inserter(text),
 
-        R"(],"service_tier":null,{},{},"prompt_logprobs":null,"prompt_token_ids":null,)"
-        R"("prompt_text":null,"kv_transfer_params":null,"ec_transfer_params":null,"metrics":null}})",
-        fingerprint, whole_usage(usage));
+                   R"(],"service_tier":null,{},{},"prompt_logprobs":null,"prompt_token_ids":null,)"
+                   R"("prompt_text":null,"kv_transfer_params":{},"ec_transfer_params":null,"metrics":null}})",
+                   fingerprint, whole_usage(usage), request_.kv_transfer_params);
     return text;
   }
 
@@ -198,8 +197,8 @@ class completions_shape final : public completions_base {
     }
     fmt::format_to(
         std::back_inserter(text),
-        R"(],"service_tier":null,{},{},"kv_transfer_params":null,"ec_transfer_params":null,"metrics":null}})",
-        fingerprint, whole_usage(usage));
+        R"(],"service_tier":null,{},{},"kv_transfer_params":{},"ec_transfer_params":null,"metrics":null}})",
+        fingerprint, whole_usage(usage), request_.kv_transfer_params);
     return text;
   }
 

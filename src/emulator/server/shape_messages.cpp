@@ -58,10 +58,12 @@ class messages_shape final : public answer_shape {
     return fmt::format(
 
         R"({{"id":{},"type":"message","role":"assistant","content":[{}],"model":{},)"
-        R"("stop_reason":"{}"{},"usage":{}}})",
+        R"("stop_reason":"{}"{},"usage":{}{}}})",
         quote(id_), block, quote(request_.model), reason(a),
         a.stop_sequence.empty() ? "" : fmt::format(R"(,"stop_sequence":{})", quote(a.stop_sequence)),
-        usage(u));
+        usage(u),
+        request_.kv_transfer_params == "null" ? ""
+                                              : ",\"kv_transfer_params\":" + request_.kv_transfer_params);
   }
   std::string public_id() const override { return id_; }
 

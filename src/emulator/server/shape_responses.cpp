@@ -135,10 +135,11 @@ class responses_shape final : public answer_shape {
         R"("max_tool_calls":null,"previous_response_id":{},"prompt":null,"reasoning":null,)"
         R"("service_tier":"auto","status":"{}","text":null,"top_logprobs":null,)"
         R"("truncation":"disabled","usage":{},"user":null,"presence_penalty":0.0,)"
-        R"("frequency_penalty":0.0,"kv_transfer_params":null,"ec_transfer_params":null,)"
+        R"("frequency_penalty":0.0,"kv_transfer_params":{},"ec_transfer_params":null,)"
         R"("input_messages":null,"output_messages":null}})",
         quote(id_), identity_.created, incomplete, r.instructions, r.metadata, quote(r.model), output,
-        r.temperature, r.tool_choice, r.tools, r.top_p, r.max_output_tokens, r.previous, status, usage);
+        r.temperature, r.tool_choice, r.tools, r.top_p, r.max_output_tokens, r.previous, status, usage,
+        r.kv_transfer_params);
   }
 
   std::string id_;

@@ -106,8 +106,8 @@ class process {
   drain_phase drain_ = drain_phase::none;
   instant drain_began_{}, next_progress_{};
   std::size_t still_listening_ = 0;  // workers that did not yet confirm that they accept no more
-  std::size_t still_ending_ = 0;      // workers that did not yet say how many requests they cut
-  std::uint64_t cut_ = 0;             // requests that the deadline ended
+  std::size_t still_ending_ = 0;     // workers that did not yet say how many requests they cut
+  std::uint64_t cut_ = 0;            // requests that the deadline ended
   bool deadline_passed_ = false;
 };
 
