@@ -41,6 +41,8 @@ function(penstock_test name folder)
   endif()
   add_executable(test_${name} ${sources})
   target_include_directories(test_${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  # What is tested has the optimisation of the preset; for the tests themselves it would only cost compile time.
+  target_compile_options(test_${name} PRIVATE $<$<CONFIG:Release>:-O1>)
   target_link_libraries(test_${name} PRIVATE penstock_test_main ${ARG_LIBS} penstock_flags fmt::fmt)
   add_test(NAME ${name} COMMAND test_${name})
 endfunction()

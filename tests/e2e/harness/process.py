@@ -104,6 +104,18 @@ class Process:
         except asyncio.TimeoutError:
             raise AssertionError("that line did not come:\n" + self.text()) from None
 
+    async def until(self, condition, what, seconds=10):
+        """Asks `condition` (async) until it is true."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds * SLOW
+        while not await condition():
+            if not self.running:
+                await asyncio.gather(*self._readers)
+                raise AssertionError(f"the process ended with {self.child.returncode}:\n{self.text()}")
+            if loop.time() > deadline:
+                raise AssertionError(f"not within {seconds * SLOW:.0f} s: {what}\n{self.text()}")
+            await asyncio.sleep(0.01)
+
     def signal(self, number):
         self.child.send_signal(number)
 
@@ -171,18 +183,6 @@ class Proxy(Process):
         finally:
             connection.close()
 
-    async def until(self, condition, what, seconds=10):
-        """Asks `condition` (async) until it is true."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds * SLOW
-        while not await condition():
-            if not self.running:
-                await asyncio.gather(*self._readers)
-                raise AssertionError(f"penstock ended with {self.child.returncode}:\n{self.text()}")
-            if loop.time() > deadline:
-                raise AssertionError(f"not within {seconds * SLOW:.0f} s: {what}\n{self.text()}")
-            await asyncio.sleep(0.01)
-
     async def until_admin(self, target, status):
         async def answered():
             try:
@@ -235,16 +235,15 @@ class Engine(Process):
 
     async def start(self):
         await super().start()
-        deadline = asyncio.get_running_loop().time() + 10 * SLOW
-        while True:
+
+        async def serves():
             try:
                 connection = await Connection.open(self.address)
-                response = await connection.request("GET", "/health")
-                connection.close()
-                if response.status == 200:
-                    return self
+                try:
+                    return (await connection.request("GET", "/health")).status == 200
+                finally:
+                    connection.close()
             except OSError:
-                pass
-            if not self.running or asyncio.get_running_loop().time() > deadline:
-                raise AssertionError("the emulated engine does not serve:\n" + self.text())
-            await asyncio.sleep(0.02)
+                return False
+        await self.until(serves, "the emulated engine serves")
+        return self

@@ -186,22 +186,22 @@ TEST_CASE("more endpoints than the board holds are refused") {
   CHECK(joined(r.errors) == "c.toml:1:3: 1025 endpoints are more than the 1024 that one process can hold\n");
 }
 
-TEST_CASE("a large configuration is checked within 20 ms") {
-  std::string text = "[[pool]]\n";
-  for (int i = 0; i < 128; ++i)
-    text += "[[pool.endpoint]]\nurl = \"http://e" + std::to_string(i) + ":8000\"\napi_key = \"${KEY}\"\n";
+TEST_CASE("the work of checking grows with a configuration's size, not with its square") {
   // The best of a few: the bound is on the work, not on what else the machine does.
-  auto best = std::chrono::steady_clock::duration::max();
-  for (int i = 0; i < 5; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    CHECK(load_text(text).value);
-    best = std::min(best, std::chrono::steady_clock::now() - begin);
-  }
-#if defined(__SANITIZE_ADDRESS__) || !defined(__OPTIMIZE__)
-  CHECK(best < 200ms);
-#else
-  CHECK(best < 20ms);
-#endif
+  const auto best_of = [](int endpoints) {
+    std::string text = "[[pool]]\n";
+    for (int i = 0; i < endpoints; ++i)
+      text += "[[pool.endpoint]]\nurl = \"http://e" + std::to_string(i) + ":8000\"\napi_key = \"${KEY}\"\n";
+    auto best = std::chrono::steady_clock::duration::max();
+    for (int i = 0; i < 5; ++i) {
+      const auto begin = std::chrono::steady_clock::now();
+      CHECK(load_text(text).value);
+      best = std::min(best, std::chrono::steady_clock::now() - begin);
+    }
+    return best;
+  };
+  // 16 times as many: 16 times the work if linear, 256 times if every endpoint is compared with every other.
+  CHECK(best_of(1024) < 64 * best_of(64));
 }
 
 TEST_CASE("no secret is ever shown, whatever is wrong with it") {

@@ -5,12 +5,12 @@
 
 using namespace penstock;
 using namespace penstock::worker;
-using namespace penstock::worker::bench;
+using namespace penstock::worker::testing;
 
 namespace {
 
 struct streaming {
-  explicit streaming(bench::bench& b, std::string_view fields = "", std::string_view version = "1.1")
+  explicit streaming(testing::bench& b, std::string_view fields = "", std::string_view version = "1.1")
       : c(b.client()) {
     b.give(c, post(stream_body, fields, version));
     e = b.engine();
@@ -22,7 +22,7 @@ struct streaming {
 }  // namespace
 
 TEST_CASE("worker: a stream, its usage asked for and taken out") {
-  bench::bench b;
+  testing::bench b;
   streaming s(b);
   const std::string asked = b.read(s.e);
   CHECK(has(
@@ -64,7 +64,7 @@ TEST_CASE("worker: the client's bytes do not depend on how the engine's are cut"
                              chunk(end_marker) + std::string(last_chunk);
   const std::string expected = token("a") + token("b") + token("c") + std::string(end_marker);
   for (std::size_t cut = 1; cut < answer.size(); ++cut) {
-    bench::bench b;
+    testing::bench b;
     const socket_id c = b.client();
     b.give(c, post(stream_body));
     const socket_id e = b.engine();
@@ -79,7 +79,7 @@ TEST_CASE("worker: the client's bytes do not depend on how the engine's are cut"
 }
 
 TEST_CASE("worker: HTTP/1.0 gets a stream that ends with the connection, and a reset where it was cut") {
-  bench::bench b;
+  testing::bench b;
   streaming s(b, "", "1.0");
   b.give(s.e, chunk(token("a")));
   const std::string got = b.read(s.c);
@@ -90,7 +90,7 @@ TEST_CASE("worker: HTTP/1.0 gets a stream that ends with the connection, and a r
   CHECK(b.io.at(s.c).fin);
   CHECK(b.rests());
 
-  bench::bench cut;
+  testing::bench cut;
   const socket_id c = cut.client();
   cut.give(c, post(json_body, "", "1.0"));
   const socket_id e = cut.engine();
@@ -103,7 +103,7 @@ TEST_CASE("worker: HTTP/1.0 gets a stream that ends with the connection, and a r
 }
 
 TEST_CASE("worker: a slow reader pauses its engine and gets every byte in the end") {
-  bench::bench b;
+  testing::bench b;
   streaming s(b);
   b.io.at(s.c).window = 100;
   std::string expected;
@@ -128,7 +128,7 @@ TEST_CASE("worker: a slow reader pauses its engine and gets every byte in the en
 }
 
 TEST_CASE("worker: a client that takes nothing for too long is reset") {
-  bench::bench b;
+  testing::bench b;
   streaming s(b);
   b.io.at(s.c).window = 10;
   b.give(s.e, chunk(token("a")));
@@ -144,7 +144,7 @@ TEST_CASE("worker: a client that takes nothing for too long is reset") {
 }
 
 TEST_CASE("worker: the client's answer may be unsent when the engine is done with it") {
-  bench::bench b;
+  testing::bench b;
   streaming s(b);
   b.io.at(s.c).window = 0;
   b.give(s.e, chunk(token("a")) + chunk(end_marker) + std::string(last_chunk));
@@ -164,7 +164,7 @@ TEST_CASE("worker: a FIN before the end is leaving, or may be tolerated") {
   for (const half_close_mode mode : {half_close_mode::abort, half_close_mode::tolerate}) {
     config c = settings();
     c.server.half_close = mode;
-    bench::bench b(c);
+    testing::bench b(c);
     streaming s(b);
     b.give(s.e, chunk(token("a")));
     b.w->finished(s.c);
@@ -186,7 +186,7 @@ TEST_CASE("worker: a FIN before the end is leaving, or may be tolerated") {
 TEST_CASE("worker: a tolerated FIN inside a request is still leaving") {
   config c = settings();
   c.server.half_close = half_close_mode::tolerate;
-  bench::bench b(c);
+  testing::bench b(c);
   const socket_id s = b.client();
   const std::string text = post(json_body);
   b.give(s, bytes_view(text).substr(0, text.size() - 1));
@@ -197,7 +197,7 @@ TEST_CASE("worker: a tolerated FIN inside a request is still leaving") {
 }
 
 TEST_CASE("worker: the client leaves, and its engine is closed at once, connecting or connected") {
-  bench::bench b;
+  testing::bench b;
   const socket_id one = b.client();
   b.give(one, post(json_body));
   const socket_id connecting = b.io.connecting.at(0);
@@ -218,7 +218,7 @@ TEST_CASE("worker: routing is shown only where the configuration allows it") {
   for (const bool expose : {false, true}) {
     config c = settings();
     c.server.expose_routing = expose;
-    bench::bench b(c);
+    testing::bench b(c);
     const socket_id s = b.client();
     b.give(s, post(json_body, "x-penstock-explain: 1\r\n"));
     b.give(b.engine(), answer_of(json_answer));
@@ -234,7 +234,7 @@ TEST_CASE("worker: an endpoint's key and headers replace the client's") {
   fleet->endpoints[0].settings.api_key = "secret";
   fleet->endpoints[0].settings.headers = {{"x-team", "ours"}};
   fleet->endpoints[0].path_prefix = "/base";
-  bench::bench b(fleet);
+  testing::bench b(fleet);
   const socket_id c = b.client();
   b.give(c,
          post(json_body, "Authorization: Bearer theirs\r\nx-team: theirs\r\ntraceparent: 00-aa-bb-01\r\n"));
@@ -251,7 +251,7 @@ TEST_CASE("worker: an endpoint's key and headers replace the client's") {
 }
 
 TEST_CASE("worker: a refused connection leads to the next endpoint, a timeout too") {
-  bench::bench b(settings(), 2);
+  testing::bench b(settings(), 2);
   const socket_id c = b.client();
   b.give(c, post(json_body));
   const socket_id first = b.io.connecting.at(0);
@@ -269,7 +269,7 @@ TEST_CASE("worker: a refused connection leads to the next endpoint, a timeout to
   CHECK(failed);
   CHECK(b.rests());
 
-  bench::bench slow;
+  testing::bench slow;
   const socket_id d = slow.client();
   slow.give(d, post(json_body));
   slow.wait(2100ms);
@@ -278,7 +278,7 @@ TEST_CASE("worker: a refused connection leads to the next endpoint, a timeout to
 }
 
 TEST_CASE("worker: a stale pooled connection costs the client nothing") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   b.give(c, post(json_body));
   const socket_id e = b.engine();
@@ -300,7 +300,7 @@ TEST_CASE("worker: a stale pooled connection costs the client nothing") {
 
 TEST_CASE("worker: connections that must not be used again are not") {
   const auto idle_after = [](std::string answer, bool fin) {
-    bench::bench b;
+    testing::bench b;
     const socket_id c = b.client();
     b.give(c, post(json_body));
     const socket_id e = b.engine();
@@ -321,7 +321,7 @@ TEST_CASE("worker: connections that must not be used again are not") {
 }
 
 TEST_CASE("worker: an engine that answers before it has the whole request is not used again") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   b.give(c, post(json_body));
   const socket_id e = b.io.connecting.at(0);
@@ -334,7 +334,7 @@ TEST_CASE("worker: an engine that answers before it has the whole request is not
 }
 
 TEST_CASE("worker: a request that an engine takes slowly arrives whole") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   const std::string body =
       fmt::format(R"({{"model":"m","stream":true,"messages":[{{"role":"user","content":"{}"}}]}})",
@@ -353,7 +353,7 @@ TEST_CASE("worker: a request that an engine takes slowly arrives whole") {
 }
 
 TEST_CASE("worker: out of descriptors is our failure: 500 internal, and health hears nothing of an engine") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   b.give(c, post(json_body));
   b.w->lost(std::exchange(b.io.connecting, {}).at(0), loss::local);
@@ -364,7 +364,7 @@ TEST_CASE("worker: out of descriptors is our failure: 500 internal, and health h
 }
 
 TEST_CASE("worker: garbage from an engine is 502, and after the first token one error event") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   b.give(c, post(json_body));
   b.give(b.engine(), "SSH-2.0-OpenSSH\r\n\r\n");
@@ -382,7 +382,7 @@ TEST_CASE("worker: garbage from an engine is 502, and after the first token one 
 }
 
 TEST_CASE("worker: a cut answer with a length is cut, not completed") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   b.give(c, post(json_body));
   const socket_id e = b.engine();
@@ -398,7 +398,7 @@ TEST_CASE("worker: a cut answer with a length is cut, not completed") {
 }
 
 TEST_CASE("worker: draining says close, ends the idle, and at its deadline everything, in error") {
-  bench::bench b;
+  testing::bench b;
   const socket_id idle = b.client(), waiting = b.client();
   b.give(waiting, post(json_body));
   b.engine();
@@ -426,7 +426,7 @@ TEST_CASE("worker: draining says close, ends the idle, and at its deadline every
 }
 
 TEST_CASE("worker: without drain the last connections still say close when all ends") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   b.give(c, post(json_body));
   b.engine();
@@ -437,7 +437,7 @@ TEST_CASE("worker: without drain the last connections still say close when all e
 }
 
 TEST_CASE("worker: endpoints may go while their requests live") {
-  bench::bench b(settings(), 2);
+  testing::bench b(settings(), 2);
   streaming s(b);
   b.give(s.e, chunk(token("a")));
   b.w->fleet_changed(fleet_of(settings(), 0));
@@ -451,7 +451,7 @@ TEST_CASE("worker: endpoints may go while their requests live") {
 }
 
 TEST_CASE("worker: events of sockets that are gone hit nobody") {
-  bench::bench b;
+  testing::bench b;
   streaming s(b);
   b.w->finished(s.c);
   for (const socket_id dead : {s.c, s.e, socket_id{99, 1}, socket_id{s.c.index, 2}}) {
@@ -467,7 +467,7 @@ TEST_CASE("worker: events of sockets that are gone hit nobody") {
 }
 
 TEST_CASE("worker: gauges are of the moment") {
-  bench::bench b;
+  testing::bench b;
   streaming s(b);
   const worker_metrics m = b.w->metrics();
   CHECK(m.client_connections == 1);

@@ -12,7 +12,7 @@
 
 #include "proxy/worker/worker.hpp"
 
-namespace penstock::worker::bench {
+namespace penstock::worker::testing {
 
 using namespace std::chrono_literals;
 
@@ -262,4 +262,4 @@ inline std::string dechunk(std::string_view answer, bool* complete = nullptr) {
   return body;
 }
 
-}  // namespace penstock::worker::bench
+}  // namespace penstock::worker::testing

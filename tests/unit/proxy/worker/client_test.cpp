@@ -5,10 +5,10 @@
 
 using namespace penstock;
 using namespace penstock::worker;
-using namespace penstock::worker::bench;
+using namespace penstock::worker::testing;
 
 TEST_CASE("worker: pipelined requests are answered in order, and nothing is read while one is in hand") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   const std::string pipeline = "GET /health HTTP/1.1\r\nHost: h\r\n\r\n" + post(json_body) +
                                "GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n" + post(json_body);
@@ -34,7 +34,7 @@ TEST_CASE("worker: the same requests in pieces of any size give the same answers
       "HEAD /v1/models HTTP/1.1\r\nHost: h\r\n\r\nGET /nothing HTTP/1.1\r\nHost: h\r\n\r\n";
   std::string expected;
   for (const std::size_t piece : {100000u, 1u, 2u, 3u, 7u, 50u, 101u}) {
-    bench::bench b;
+    testing::bench b;
     const socket_id c = b.client();
     for (std::size_t at = 0; at < pipeline.size(); at += piece)
       b.give(c, bytes_view(pipeline).substr(at, piece));
@@ -51,7 +51,7 @@ TEST_CASE("worker: the same requests in pieces of any size give the same answers
 }
 
 TEST_CASE("worker: 100-continue comes after the checks of the head, and is never forwarded") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   const std::string text = post(json_body, "Expect: 100-continue\r\n");
   b.give(c, bytes_view(text).substr(0, text.size() - json_body.size()));
@@ -64,7 +64,7 @@ TEST_CASE("worker: 100-continue comes after the checks of the head, and is never
 
   config small = settings();
   small.limits.body_bytes = 10;
-  bench::bench no(small);
+  testing::bench no(small);
   const socket_id d = no.client();
   no.give(d,
           "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
@@ -80,7 +80,7 @@ TEST_CASE(
   small.limits.body_bytes = 1000;
   for (const bool chunked : {false, true}) {
     CAPTURE(chunked);
-    bench::bench b(small);
+    testing::bench b(small);
     const socket_id c = b.client();
     const std::string head =
         "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n";
@@ -113,7 +113,7 @@ TEST_CASE(
 TEST_CASE("worker: a full body budget makes new bodies wait, and then serves them") {
   config small = settings();
   small.limits.body_memory = 4096;
-  bench::bench b(small);
+  testing::bench b(small);
   const socket_id first = b.client(), second = b.client();
   const std::string text = post(json_body);
   b.give(first, bytes_view(text).substr(0, text.size() - 1));
@@ -134,7 +134,7 @@ TEST_CASE("worker: a full body budget makes new bodies wait, and then serves the
 TEST_CASE("worker: bodies wait one second for memory, then 503") {
   config small = settings();
   small.limits.body_memory = 4096;
-  bench::bench b(small);
+  testing::bench b(small);
   const socket_id first = b.client(), second = b.client();
   const std::string text = post(json_body);
   b.give(first, bytes_view(text).substr(0, text.size() - 1));
@@ -151,7 +151,7 @@ TEST_CASE("worker: bodies wait one second for memory, then 503") {
 TEST_CASE("worker: a client that leaves while it waits for memory leaves the queue") {
   config small = settings();
   small.limits.body_memory = 4096;
-  bench::bench b(small);
+  testing::bench b(small);
   const socket_id first = b.client(), second = b.client();
   const std::string text = post(json_body);
   b.give(first, bytes_view(text).substr(0, text.size() - 1));
@@ -164,7 +164,7 @@ TEST_CASE("worker: a client that leaves while it waits for memory leaves the que
 }
 
 TEST_CASE("worker: HEAD and OPTIONS") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   b.give(c, "GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n");
   const std::string get = b.read(c);
@@ -191,7 +191,7 @@ TEST_CASE("worker: HEAD and OPTIONS") {
 TEST_CASE("worker: readiness follows the fleet") {
   auto fleet = fleet_of(settings(), 1);
   fleet->ready = false;
-  bench::bench b(fleet);
+  testing::bench b(fleet);
   const socket_id c = b.client();
   b.give(c, "GET /health HTTP/1.1\r\nHost: h\r\n\r\n");
   CHECK(begins(b.read(c), "HTTP/1.1 503 "));
@@ -212,7 +212,7 @@ TEST_CASE("worker: readiness follows the fleet") {
 }
 
 TEST_CASE("worker: a client's request id passes, unless one like it is in flight") {
-  bench::bench b;
+  testing::bench b;
   const socket_id one = b.client(), two = b.client();
   const std::string text = post(json_body, "X-Request-Id: mine-1\r\n");
   b.give(one, text);
@@ -239,7 +239,7 @@ TEST_CASE("worker: a client's request id passes, unless one like it is in flight
 
 TEST_CASE("worker: Connection: close and HTTP/1.0 end the connection behind the answer") {
   for (const bool old : {false, true}) {
-    bench::bench b;
+    testing::bench b;
     const socket_id c = b.client();
     b.give(c, old ? post(json_body, "", "1.0") : post(json_body, "Connection: close\r\n"));
     b.give(b.engine(), answer_of(json_answer));
@@ -255,7 +255,11 @@ TEST_CASE("worker: Connection: close and HTTP/1.0 end the connection behind the 
 }
 
 TEST_CASE("worker: broken HTTP is answered once and the connection closed") {
-  const std::pair<const char*, const char*> rows[] = {
+  struct row {
+    const char* text;
+    const char* status;
+  };
+  const row rows[] = {
       {"GET / HTTP/1.1\r\nHost: h\n\r\n", "HTTP/1.1 400 "},
       {"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: "
        "chunked\r\n\r\n",
@@ -263,14 +267,14 @@ TEST_CASE("worker: broken HTTP is answered once and the connection closed") {
       {"GET / HTTP/2.0\r\nHost: h\r\n\r\n", "HTTP/1.1 505 "},
       {"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 501 "},
   };
-  for (const auto& [text, status] : rows) {
-    CAPTURE(text);
-    bench::bench b;
+  for (const row& r : rows) {
+    CAPTURE(r.text);
+    testing::bench b;
     const socket_id c = b.client();
-    b.give(c, text);
+    b.give(c, r.text);
     b.give(c, "GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n");
     const std::string got = b.read(c);
-    CHECK(begins(got, status));
+    CHECK(begins(got, r.status));
     CHECK_FALSE(has(got, "}HTTP/1.1 "));
     CHECK(b.told.accounts.size() == 1);
     CHECK(b.rests());
@@ -278,7 +282,7 @@ TEST_CASE("worker: broken HTTP is answered once and the connection closed") {
 }
 
 TEST_CASE("worker: a chunk size that is no number, inside a body") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   b.give(c,
          "POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
@@ -291,7 +295,7 @@ TEST_CASE("worker: a chunk size that is no number, inside a body") {
 }
 
 TEST_CASE("worker: bad bodies are 400 with a param, and the connection goes on") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   b.give(c, post("{\"messages\":[]}"));
   CHECK(has(b.read(c), "\"param\":\"model\""));
@@ -305,7 +309,7 @@ TEST_CASE("worker: bad bodies are 400 with a param, and the connection goes on")
 }
 
 TEST_CASE("worker: slow heads, slow bodies and idle connections have their deadlines") {
-  bench::bench b;
+  testing::bench b;
   const socket_id idle = b.client(), head = b.client(), body = b.client(), trickle = b.client();
   b.give(head, "GET /v1/mod");
   const std::string text = post(json_body);
@@ -334,7 +338,7 @@ TEST_CASE("worker: slow heads, slow bodies and idle connections have their deadl
 TEST_CASE("worker: connections at the limit stop the accepting until one ends") {
   config c = settings();
   c.limits.connections = 2;
-  bench::bench b(c);
+  testing::bench b(c);
   b.client();
   CHECK(b.io.accepting);
   const socket_id second = b.client();
@@ -345,7 +349,7 @@ TEST_CASE("worker: connections at the limit stop the accepting until one ends") 
 }
 
 TEST_CASE("worker: unread answers stop the reading of further requests") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   b.io.at(c).window = 0;
   const std::string one = "GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n";

@@ -6,9 +6,9 @@
 
 using namespace penstock;
 using namespace penstock::worker;
-using penstock::worker::bench::fleet_of;
-using penstock::worker::bench::has;
-using penstock::worker::bench::settings;
+using penstock::worker::testing::fleet_of;
+using penstock::worker::testing::has;
+using penstock::worker::testing::settings;
 
 namespace {
 
