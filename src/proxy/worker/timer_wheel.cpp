@@ -16,7 +16,9 @@ void timer_wheel::entry::unlink() {
 void timer_wheel::arm(entry& e, instant deadline) {
   e.unlink();
   if (deadline == never) return;
-  const std::int64_t at = std::max(number(deadline), turned_to_);
+  // A callback that arms what is due already must not keep the turn going for ever.
+  const std::int64_t at =
+      deadline <= turning_ ? number(turning_) + 1 : std::max(number(deadline), turned_to_);
   e.deadline_ = deadline;
   e.slot_ = static_cast<std::uint32_t>(at % static_cast<std::int64_t>(slots));
   entry*& head = heads_[e.slot_];

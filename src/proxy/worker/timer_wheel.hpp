@@ -47,7 +47,9 @@ class timer_wheel {
   template <class Fired>
   void turn(instant now, Fired&& fired) {
     if (now < wake_) return;
+    turning_ = now;
     while (entry* e = pop_due(now)) fired(*e);
+    turning_ = instant::min();
     wake_ = find_wake(now);
   }
 
@@ -66,6 +68,7 @@ class timer_wheel {
   instant wake_ = never;
   std::int64_t turned_to_;  // ticks before this one were looked at
   std::size_t armed_ = 0;
+  instant turning_ = instant::min();  // the time of the turn under way
 };
 
 }  // namespace penstock::worker

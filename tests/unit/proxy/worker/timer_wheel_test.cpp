@@ -110,6 +110,20 @@ TEST_CASE("timer_wheel: deadlines in the past fire within a tick") {
   CHECK(f.deadlines.size() == 1);
 }
 
+TEST_CASE("timer_wheel: a callback that arms anew in the past is called once a turn") {
+  timer_wheel w(start);
+  timer_wheel::entry e;
+  w.arm(e, start + 5ms);
+  int calls = 0;
+  for (int turn = 1; turn <= 3; ++turn) {
+    w.turn(start + turn * 20ms, [&](timer_wheel::entry& due) {
+      ++calls;
+      if (calls < 100) w.arm(due, start);
+    });
+    CHECK(calls == turn);
+  }
+}
+
 TEST_CASE("timer_wheel: after a long sleep everything due fires once") {
   timer_wheel w(start);
   std::vector<std::unique_ptr<timer_wheel::entry>> all;
