@@ -59,6 +59,8 @@ std::shared_ptr<config> settings_of(penstock::prng& rng) {
                  .sse_keepalive = rng.below(2) == 0 ? penstock::duration(20ms) : penstock::duration{}};
   c->routing = {
       .table_bytes = 1 << 16, .block_bytes = 1024, .lambda = 8, .sequence_cost = 200, .load_factor = 1.25};
+  c->server.half_close =
+      rng.below(4) == 0 ? penstock::half_close_mode::tolerate : penstock::half_close_mode::abort;
   c->server.usage = rng.below(4) == 0 ? penstock::usage_mode::observe : penstock::usage_mode::inject;
   return c;
 }

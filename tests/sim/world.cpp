@@ -144,10 +144,13 @@ void world::pump(socket_id s) {
     }
     return pump_soon(s);
   }
-  // A client's FIN shows even where nobody reads; an engine's only behind its bytes.
-  if (l->fin && !l->fin_told && (l->inbox.empty() || (l->client && l->paused))) {
-    if (!l->client && l->paused) return;
+  // A client's FIN shows even where nobody reads, and again behind its bytes; an engine's only there.
+  if (!l->fin || l->fin_told) return;
+  if (!l->paused) {
     l->fin_told = true;
+    events_->finished(s);
+  } else if (l->client && !l->leaving_told) {
+    l->leaving_told = true;
     events_->finished(s);
   }
 }

@@ -100,7 +100,7 @@ class world final : public penstock::worker::driver {
     bool fin_sent = false;  // by the worker
     std::size_t window = 0;
     std::deque<std::string> inbox;  // towards the worker
-    bool fin = false, fin_told = false, pumping = false;
+    bool fin = false, fin_told = false, leaving_told = false, pumping = false;
     actor* peer = nullptr;
   };
   struct event {

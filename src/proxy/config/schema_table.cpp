@@ -50,7 +50,7 @@ constexpr key_spec server_keys[] = {
      .choices = half_close_names,
      .text =
          "What a client's FIN before the end of its answer means. `abort`: it left, the engine is told at "
-         "once. `tolerate`: it still reads.",
+         "once. `tolerate`: it still reads, and the whole requests that it sent are answered.",
      .member = slot_of<&server_config::half_close>()},
     {.name = "usage",
      .type = choice,
@@ -128,7 +128,10 @@ constexpr key_spec limits_keys[] = {
      .least = "1MiB",
      .most = "1TiB",
      .reload = false,
-     .text = "All unsent answer bytes of the process.",
+     .text =
+         "All unsent answer bytes of the process, and what is kept of events before the first token, of "
+         "unfinished events and of pipelined requests. When it is full, engines whose clients lag are not "
+         "read.",
      .member = slot_of<&limits_config::buffer_memory>()},
     {.name = "held_bytes",
      .type = size,
@@ -234,7 +237,7 @@ constexpr key_spec timeouts_keys[] = {
      .most = "168h",
      .special = "no limit",
      .zero_allowed = true,
-     .text = "From the end of the request to the end of the answer. SMG: 30 minutes.",
+     .text = "From the end of the request's head to the end of the answer. SMG: 30 minutes.",
      .member = slot_of<&timeouts_config::total>()},
     {.name = "client_idle",
      .type = value_type::duration,

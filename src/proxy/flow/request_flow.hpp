@@ -47,6 +47,9 @@ class request_flow {
   // The earliest instant at which on(timer) is wanted.
   instant deadline() const;
 
+  // Answer bytes kept inside: what came before the first token, and the tail of an unfinished event.
+  std::size_t held_bytes() const { return state_ == state::done ? 0 : held_.size() + scanner_.held(); }
+
   state where() const { return state_; }
   bool committed() const { return committed_; }
   // A streamed answer of this API is read as it passes (and so must not come encoded).

@@ -329,9 +329,9 @@ void epoll_driver::deliver(worker::socket_id s, std::uint32_t happened) {
     return receive(s, left);
   if (!left) return;
   // What an engine sent before it left is read first, when it is resumed.
-  if (e->finished || !e->client) return unwatch(*e);
+  if (e->finished || e->leaving_told || !e->client) return unwatch(*e);
   // Nobody reads from this client for now, and still its leaving counts.
-  e->finished = true;
+  e->leaving_told = true;
   want(s, *e, e->interest & ~std::uint32_t{EPOLLRDHUP | EPOLLIN});
   events_->finished(s);
 }

@@ -51,8 +51,9 @@ class epoll_driver final : public worker::driver {
     bool client = false;
     bool connecting = false;
     bool paused = false;
-    bool finished = false;   // FIN was seen and told
-    bool unwatched = false;  // out of the set: it hung up and nobody reads from it
+    bool finished = false;      // everything up to a FIN was read, and that was told
+    bool leaving_told = false;  // a FIN was told ahead of unread bytes
+    bool unwatched = false;     // out of the set: it hung up and nobody reads from it
   };
   enum class pending_kind : std::uint8_t { connected, lost };
   struct pending {

@@ -1,7 +1,8 @@
-// Answer bytes that the client's kernel did not take yet.
+// Bytes that wait for their turn: answers that the client's kernel did not take yet, requests sent too early.
 #pragma once
 
 #include <string>
+#include <utility>
 
 #include "penstock/bytes.hpp"
 #include "proxy/worker/budget.hpp"
@@ -31,10 +32,11 @@ class backlog {
       offset_ = 0;
     }
   }
-  void clear() {
-    bytes_ = std::string();
-    offset_ = 0;
+  void clear() { take(); }
+  std::string take() {
     charge_.set(0);
+    bytes_.erase(0, std::exchange(offset_, 0));
+    return std::exchange(bytes_, std::string());
   }
 
  private:

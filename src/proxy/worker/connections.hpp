@@ -30,8 +30,8 @@ struct engine_connection;
 // and everything counted for it is given back by destructors.
 struct exchange {
   exchange(const config& settings, flow::retry_budget& retries, body_pool& pool, byte_budget& bodies,
-           api_kind api, instant accepted)
-      : body(pool, bodies), flow(settings, retries, api, accepted) {}
+           byte_budget& buffers, api_kind api, instant accepted)
+      : body(pool, bodies), flow(settings, retries, api, accepted), kept(buffers) {}
 
   client_connection* client = nullptr;
   engine_connection* engine = nullptr;      // while the flow has one
@@ -42,6 +42,7 @@ struct exchange {
   std::string request_head;  // to the engine
   std::vector<splice> splices;
   flow::request_flow flow;
+  byte_lease kept;  // of answer bytes that the flow holds back
   routing::work_lease work;
   bool body_complete = false;
   bool waiting_for_memory = false;
@@ -57,12 +58,12 @@ struct exchange {
 // A client's connection: its codec session, what it sent too early, what it did not take yet.
 struct client_connection {
   client_connection(socket_id s, http::request_limits limits, byte_budget& buffers)
-      : socket(s), parser(limits), unsent(buffers) {}
+      : socket(s), parser(limits), early(buffers), unsent(buffers) {}
 
   socket_id socket;
   std::string peer;
   http::request_parser parser;
-  std::string early;  // pipelined bytes behind the request in hand
+  backlog early;  // pipelined bytes behind the request in hand
   backlog unsent;
   std::unique_ptr<exchange> current;
   timer_wheel::entry timer;
@@ -77,6 +78,7 @@ struct client_connection {
   bool keep_alive = true;
   bool leaving = false;      // close when unsent is empty
   bool half_closed = false;  // it sent FIN, which half_close = "tolerate" let pass
+  bool at_end = false;       // ... and everything before that was read
   bool lingering = false;    // FIN sent; discarding until the client is done
   bool gone = false;         // socket is dead; to be reaped
   bool processing = false;   // guards against nested consumption of early bytes

@@ -76,7 +76,8 @@ class driver_events {
   // that fills it reports received_there() and not received().
   virtual std::span<char> receive_target(socket_id s) = 0;
   virtual void received_there(socket_id s, std::size_t n) = 0;
-  // The peer sent FIN: it will send nothing more. On client sockets this comes even while paused.
+  // The peer sent FIN: it will send nothing more. On client sockets this comes even while paused, ahead of
+  // bytes that were not read, and once more behind them when reading went on.
   virtual void finished(socket_id s) = 0;
   // What write() could not take may be offered again.
   virtual void writable(socket_id s) = 0;

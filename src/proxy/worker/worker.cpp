@@ -207,16 +207,7 @@ void worker::received_there(socket_id s, std::size_t n) {
 
 void worker::finished(socket_id s) {
   const leaving_frame frame{*this};
-  if (client_connection* c = client_of(s)) {
-    const bool asked = c->current != nullptr && c->current->body_complete;
-    if (asked && c->current->fleet->settings->server.half_close == half_close_mode::tolerate) {
-      c->keep_alive = false;
-      c->half_closed = true;
-      return;
-    }
-    client_left(*c, reason::client_gone);
-    return drop(*c, false);
-  }
+  if (client_connection* c = client_of(s)) return client_finished(*c);
   engine_connection* e = engine_of(s);
   if (e == nullptr) return;
   exchange* x = e->owner;

@@ -100,7 +100,10 @@ class worker final : public driver_events {
                   std::string_view body, std::vector<std::pair<std::string, std::string>> extra);
   std::string mint_request_id();
   void take_request_id(exchange& x);
+  std::string local_request_id(const http::request_head& head);
   void client_left(client_connection& c, reason why);
+  void client_finished(client_connection& c);
+  void end_half_closed(client_connection& c);
 
   // worker_answer.cpp: what clients get
   void answer_head(exchange& x, bool sse);

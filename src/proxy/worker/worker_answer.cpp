@@ -145,7 +145,10 @@ void worker::drained(client_connection& c) {
     drive(*c.current, flow::client_drained{});
     return flush(c);
   }
-  if (c.current == nullptr && c.unsent.empty()) consume_early(c);
+  if (c.current == nullptr && c.unsent.empty()) {
+    consume_early(c);
+    end_half_closed(c);
+  }
   if (!c.gone) arm(c);
 }
 
@@ -157,13 +160,14 @@ void worker::answer_written(client_connection& c) {
   c.parser.next();
   c.state_since = io_.now();
   consume_early(c);
+  end_half_closed(c);
   if (!c.gone) arm(c);
 }
 
 void worker::close_after_answer(client_connection& c) {
   c.leaving = true;
-  c.early = std::string();
-  if (c.unsent.empty() && c.half_closed) return drop(c, false);  // it will send nothing to linger for
+  c.early.clear();
+  if (c.unsent.empty() && c.at_end) return drop(c, false);  // it will send nothing to linger for
   if (c.unsent.empty()) {
     c.lingering = true;
     c.state_since = io_.now();
@@ -180,6 +184,8 @@ instant worker::client_deadline(const client_connection& c) const {
   const timeouts_config& t = settings().timeouts;
   if (c.lingering) return c.state_since + linger_time;
   instant first = c.unsent.empty() ? never : flow::after(c.took_at, t.client_stall);
+  // What is left of such a connection is to be taken, and nothing else.
+  if (c.current == nullptr ? c.leaving : c.current->finished) return first;
   if (c.current == nullptr)
     return std::min(first, flow::after(c.state_since, c.head_begun ? t.request_head : t.client_idle));
   const exchange& x = *c.current;
@@ -204,20 +210,21 @@ void worker::client_timer(client_connection& c) {
     client_left(c, reason::slow_client);
     return drop(c, true);
   }
-  if (c.current == nullptr) {
-    if (!c.lingering && c.head_begun && now >= flow::after(c.state_since, t.request_head)) {
-      refuse(c, {.why = reason::head_timeout, .message = "The request head did not arrive in time."});
-    } else if (!c.lingering && !c.head_begun && now >= flow::after(c.state_since, t.client_idle)) {
-      return drop(c, false);
-    }
-  } else {
+  if (c.current != nullptr) {
     request_timer(c, now);
+  } else if (c.lingering || c.leaving) {
+    // Nothing but the two deadlines above.
+  } else if (c.head_begun && now >= flow::after(c.state_since, t.request_head)) {
+    refuse(c, {.why = reason::head_timeout, .message = "The request head did not arrive in time."});
+  } else if (!c.head_begun && now >= flow::after(c.state_since, t.client_idle)) {
+    return drop(c, false);
   }
   if (!c.gone) arm(c);
 }
 
 void worker::request_timer(client_connection& c, instant now) {
   exchange& x = *c.current;
+  if (x.finished) return;
   const timeouts_config& t = x.fleet->settings->timeouts;
   if (x.waiting_for_memory) {
     if (now < x.body_began + t.memory_wait) return;

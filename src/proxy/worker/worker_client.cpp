@@ -10,6 +10,11 @@
 #include "proxy/worker/worker.hpp"
 
 namespace penstock::worker {
+namespace {
+
+std::uint64_t request_id_hash(bytes_view id) { return std::hash<std::string_view>{}(id) | 1; }
+
+}  // namespace
 
 void worker::consume(client_connection& c, bytes_view bytes) {
   if (c.lingering || c.leaving) return;
@@ -18,7 +23,7 @@ void worker::consume(client_connection& c, bytes_view bytes) {
     const bool busy = c.current != nullptr && (c.current->body_complete || c.current->waiting_for_memory);
     if (busy || c.unsent.size() > settings().limits.stream_buffer) {
       // Sent before its turn: kept, and nothing more is read until then.
-      c.early.append(bytes);
+      c.early.push(bytes);
       if (!c.paused) io_.pause(c.socket);
       c.paused = true;
       break;
@@ -26,6 +31,7 @@ void worker::consume(client_connection& c, bytes_view bytes) {
     if (!step(c, bytes)) break;
   }
   c.processing = false;
+  end_half_closed(c);
   if (!c.gone) arm(c);
 }
 
@@ -36,7 +42,7 @@ void worker::consume_early(client_connection& c) {
     io_.resume(c.socket);
   }
   if (c.early.empty()) return;
-  const std::string bytes = std::exchange(c.early, std::string());
+  const std::string bytes = c.early.take();
   consume(c, bytes);
 }
 
@@ -87,7 +93,8 @@ void worker::begin_request(client_connection& c) {
     case api_kind::options: return answer_locally(c, route);
     default: break;
   }
-  c.current = std::make_unique<exchange>(settings(), retries_, body_memory_, bodies_, route.api, io_.now());
+  c.current =
+      std::make_unique<exchange>(settings(), retries_, body_memory_, bodies_, buffers_, route.api, io_.now());
   exchange& x = *c.current;
   x.live = count_lease(live_requests_);
   x.client = &c;
@@ -167,7 +174,7 @@ void worker::refuse(client_connection& c, api_error error) {
     record.method = head.method;
     record.path = head.target.substr(0, head.target.find('?'));
   }
-  record.request_id = mint_request_id();
+  record.request_id = parsed ? local_request_id(head) : mint_request_id();
   std::vector<std::pair<std::string, std::string>> extra;
   if (error.why == reason::method_not_allowed)
     extra.emplace_back("Allow", http::allowed_methods(record.path, settings().server.passthrough));
@@ -185,7 +192,7 @@ void worker::answer_locally(client_connection& c, const http::route& route) {
   record.method = head.method;
   record.path = route.path;
   record.status = 200;
-  record.request_id = mint_request_id();
+  record.request_id = local_request_id(head);
   std::vector<std::pair<std::string, std::string>> extra;
   std::string body;
   std::optional<api_error> error;
@@ -251,12 +258,20 @@ void worker::take_request_id(exchange& x) {
   const bytes_view wanted = http::usable_request_id(x.client->parser.head());
   account_record& r = x.flow.record();
   if (!wanted.empty()) {
-    if (x.claimed_id.take(told_, std::hash<std::string_view>{}(wanted) | 1)) {
+    if (x.claimed_id.take(told_, request_id_hash(wanted))) {
       r.request_id = wanted;
       return;
     }
   }
   r.request_id = mint_request_id();
+}
+
+// For an answer that is given at once: the client's id if it may be used and is not in flight.
+std::string worker::local_request_id(const http::request_head& head) {
+  const bytes_view wanted = http::usable_request_id(head);
+  request_id_claim unused;
+  if (!wanted.empty() && unused.take(told_, request_id_hash(wanted))) return std::string(wanted);
+  return mint_request_id();
 }
 
 // The client closed its side, reset, or took nothing for too long. Its request ends in whatever state it is.
@@ -268,6 +283,28 @@ void worker::client_left(client_connection& c, reason why) {
   // The answer was complete, but not with the client.
   if (!c.unsent.empty() || (ended && !c.answered)) x.flow.record().why = why;
   account(x);
+}
+
+// A FIN. It is leaving, unless half_close = "tolerate": then it ends only what the client has to say.
+void worker::client_finished(client_connection& c) {
+  const config& now = c.current != nullptr ? *c.current->fleet->settings : settings();
+  if (now.server.half_close == half_close_mode::abort || c.lingering) {
+    client_left(c, reason::client_gone);
+    return drop(c, false);
+  }
+  c.half_closed = true;
+  c.at_end = !c.paused;
+  if (c.at_end && c.early.empty()) c.keep_alive = false;
+  end_half_closed(c);
+}
+
+// Whoever said everything and has its answers needs its connection no more; half a request is none.
+void worker::end_half_closed(client_connection& c) {
+  if (c.gone || c.leaving || c.processing || !c.half_closed || !c.at_end || !c.early.empty()) return;
+  if (c.current == nullptr) return close_after_answer(c);
+  if (c.current->finished || c.current->body_complete || c.current->waiting_for_memory) return;
+  client_left(c, reason::client_gone);
+  drop(c, false);
 }
 
 }  // namespace penstock::worker

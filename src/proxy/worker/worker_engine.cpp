@@ -27,6 +27,7 @@ void worker::drive(exchange& x, const flow::event& e) {
     x.flow.on(next, decided ? io_.precise_now() : io_.now(), actions_);
     for (const flow::action& a : actions_) execute(x, a);
   }
+  x.kept.set(x.flow.held_bytes());
 }
 
 void worker::execute(exchange& x, const flow::action& a) {

@@ -262,6 +262,12 @@ TEST_CASE("epoll_driver: a paused client is not read, and its leaving is told al
   CHECK(r.until([&] { return !r.told.finished_ids.empty(); }));
   CHECK(r.told.bytes == "waits");
   CHECK(r.sleep(50ms) >= 45ms);  // told once, and no spinning on what is still readable
+  CHECK(r.told.finished_ids.size() == 1);
+  r.driver->resume(s);  // half-closed, and wanted all the same: its bytes, and then its end
+  CHECK(r.until([&] { return r.told.finished_ids.size() == 2; }));
+  CHECK(r.told.bytes == "waitsmore");
+  CHECK(r.sleep(50ms) >= 45ms);
+  CHECK(r.told.finished_ids.size() == 2);
 }
 
 TEST_CASE("epoll_driver: pausing from inside a delivery stops it") {

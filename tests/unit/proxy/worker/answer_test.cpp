@@ -183,6 +183,81 @@ TEST_CASE("worker: a FIN before the end is leaving, or may be tolerated") {
   }
 }
 
+TEST_CASE("worker: requests that were pipelined ahead of a tolerated FIN are all answered") {
+  config settings_with = settings();
+  settings_with.server.half_close = half_close_mode::tolerate;
+  const std::string one = post(json_body), two = one + one + "GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n";
+  const std::string half = one.substr(0, one.size() - 1);
+  // What came in one read with the first request, what came later, and whether the end is told last.
+  for (const auto& [at_once, later] :
+       {std::pair{two, std::string()}, {one + "P", two.substr(one.size() + 1)}})
+    for (const bool end_behind_answers : {false, true})
+      for (const std::string& rest : {std::string(), half}) {
+        CAPTURE(at_once.size());
+        CAPTURE(end_behind_answers);
+        bench::bench b(settings_with);
+        const socket_id c = b.client();
+        b.give(c, at_once + (later.empty() ? rest : ""));
+        REQUIRE(b.io.at(c).paused);
+        b.w->finished(c);  // ahead of what was not read
+        const socket_id e = b.engine();
+        b.give(e, answer_of(json_answer));
+        CHECK(b.io.at(c).paused == later.empty());  // the third request is behind the second
+        if (!later.empty()) b.give(c, later + rest);
+        if (!end_behind_answers && !b.io.at(c).paused) b.w->finished(c);
+        CHECK(b.io.at(c).open);
+        b.give(e, answer_of(json_answer));
+        if (b.io.at(c).open) b.w->finished(c);
+        const std::string got = b.read(c);
+        CHECK(begins(got, "HTTP/1.1 200 "));
+        CHECK(got.find(json_answer) != got.rfind(json_answer));
+        CHECK(has(got, "\"object\":\"list\""));
+        CHECK_FALSE(b.io.at(c).open);
+        CHECK(b.told.accounts.size() == (rest.empty() ? 3 : 4));
+        CHECK(b.told.accounts.back().why == (rest.empty() ? reason::ok : reason::client_gone));
+        CHECK(b.rests());
+      }
+}
+
+TEST_CASE("worker: held events, unfinished events and pipelined bytes are charged to the buffer budget") {
+  bench::bench b;
+  streaming s(b);
+  const auto held = [&] { return b.w->held().buffer_bytes; };
+  CHECK(held() == 0);
+  const std::string role = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
+  b.give(s.e, chunk(role));
+  CHECK(held() == role.size());
+  b.give(s.e, chunk(token("a").substr(0, 10)));
+  CHECK(held() == role.size() + 10);
+  b.give(s.e, chunk(token("a").substr(10)));
+  CHECK(held() == 0);
+  b.give(s.e, chunk(token("b").substr(0, 7)));
+  CHECK(held() == 7);
+  b.give(s.c, "GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n");
+  CHECK(held() >= 7 + 36);
+  b.give(s.e, chunk(token("b").substr(7)) + chunk(end_marker) + std::string(last_chunk));
+  CHECK(held() == 0);
+  CHECK(has(b.read(s.c), "\"object\":\"list\""));
+  CHECK(b.rests());
+}
+
+TEST_CASE("worker: held bytes of a stream count when the budget decides who is paused") {
+  config small = settings();
+  small.limits.buffer_memory = 1000;
+  bench::bench b(small, 2);
+  streaming holder(b), slow(b);
+  b.give(slow.e, chunk(token("a")));
+  b.io.at(slow.c).window = 0;
+  b.give(slow.e, chunk(token("b")));
+  CHECK_FALSE(b.io.at(slow.e).paused);  // little is unsent
+  b.give(holder.e, chunk("data: " + std::string(2000, 'x')));
+  b.give(slow.e, chunk(token("c")));
+  CHECK(b.io.at(slow.e).paused);
+  b.take(slow.c, hand_driver::npos);
+  CHECK_FALSE(b.io.at(slow.e).paused);
+  CHECK(b.rests());
+}
+
 TEST_CASE("worker: a tolerated FIN inside a request is still leaving") {
   config c = settings();
   c.server.half_close = half_close_mode::tolerate;

@@ -237,6 +237,25 @@ TEST_CASE("worker: a client's request id passes, unless one like it is in flight
   CHECK(b.rests());
 }
 
+TEST_CASE("worker: answers that need no engine carry the client's request id by the same rules") {
+  bench::bench b;
+  const socket_id c = b.client(), other = b.client();
+  const std::string rest = " HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine-1\r\n\r\n";
+  for (const std::string ask : {"GET /v1/models", "GET /nothing", "OPTIONS /v1/models", "GET /v1/messages"}) {
+    CAPTURE(ask);
+    b.give(c, ask + rest);
+    CHECK(has(b.read(c), "X-Request-Id: mine-1\r\n"));
+    CHECK(b.told.accounts.back().request_id == "mine-1");
+  }
+  b.give(other, post(json_body, "X-Request-Id: mine-1\r\n"));
+  b.give(c, "GET /v1/models" + rest);  // in flight now
+  CHECK(has(b.read(c), "X-Request-Id: req-"));
+  b.give(c, "GET /v1/models HTTP/1.1\r\nHost: h\r\nX-Request-Id: two words\r\n\r\n");
+  CHECK(has(b.read(c), "X-Request-Id: req-"));
+  b.give(b.engine(), answer_of(json_answer));
+  CHECK(b.rests());
+}
+
 TEST_CASE("worker: Connection: close and HTTP/1.0 end the connection behind the answer") {
   for (const bool old : {false, true}) {
     testing::bench b;
@@ -332,6 +351,39 @@ TEST_CASE("worker: slow heads, slow bodies and idle connections have their deadl
   CHECK_FALSE(b.io.at(idle).open);
   CHECK(b.read(idle).empty());
   CHECK(b.told.accounts.size() == 3);  // an idle connection asked nothing
+  CHECK(b.rests());
+}
+
+TEST_CASE("worker: a head that never ends behind answers that nobody reads is refused once") {
+  bench::bench b;
+  const socket_id c = b.client();
+  b.io.at(c).window = 0;
+  b.give(c, "GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\nGET /v1/mod");
+  b.wait(10100ms);
+  CHECK(b.told.accounts.size() == 2);
+  CHECK(b.told.accounts.back().why == reason::head_timeout);
+  b.take(c, hand_driver::npos);
+  const std::string got = b.read(c);
+  CHECK(has(got, "\"object\":\"list\""));
+  CHECK(has(got, "\"code\":\"head_timeout\""));
+  b.wait(1100ms);
+  CHECK_FALSE(b.io.at(c).open);
+  CHECK(b.rests());
+}
+
+TEST_CASE("worker: a body refused while its answer cannot be written has no deadlines any more") {
+  bench::bench b;
+  const socket_id c = b.client();
+  b.io.at(c).window = 0;
+  const std::string text = post(json_body);
+  b.give(c, "GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n" + text.substr(0, text.size() - 1));
+  b.wait(19s);  // below its least rate since the 10th second
+  CHECK(b.told.accounts.size() == 1);
+  CHECK(b.io.at(c).open);
+  b.wait(1100ms);
+  CHECK_FALSE(b.io.at(c).open);  // took nothing for 20 s
+  CHECK(b.told.accounts.size() == 2);
+  CHECK(b.told.accounts.back().why == reason::slow_client);
   CHECK(b.rests());
 }
 
