@@ -29,6 +29,7 @@ struct engine_state {
   std::uint32_t block_tokens = 0;                         // 0: not known
   std::uint64_t kv_blocks = 0;                            // 0: not known
   std::uint64_t kv_tokens = 0;                            // capacity; 0: not known
+  std::uint64_t host_kv_tokens = 0;                       // of a tier behind it; 0: none, or not known
   double prefix_hits = -1, prefix_queries = -1;           // token counters since the engine started
   double start_time_s = 0;                                // process_start_time_seconds; 0: not known
   instant scraped_at{};                                   // epoch: never

@@ -67,6 +67,7 @@ void keep_capacity(engine_state& next, const engine_state& last) {
   if (next.block_tokens == 0) next.block_tokens = last.block_tokens;
   if (next.kv_blocks == 0) next.kv_blocks = last.kv_blocks;
   if (next.kv_tokens == 0) next.kv_tokens = last.kv_tokens;
+  if (next.host_kv_tokens == 0) next.host_kv_tokens = last.host_kv_tokens;
 }
 
 }  // namespace

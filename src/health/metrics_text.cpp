@@ -22,6 +22,8 @@ enum class figure : std::uint8_t {
   block_tokens,
   kv_blocks,
   kv_tokens,
+  host_blocks,  // of the host tier
+  host_tokens,
   hits,        // prompt tokens from the cache
   queries,     // prompt tokens looked up
   missed,      // prompt tokens computed: queries less hits
@@ -47,6 +49,9 @@ constexpr bounds bounds_of(figure f) {
     case figure::block_tokens: return {0, 65536, aggregate::first};
     case figure::kv_blocks: return {0, 1e10, aggregate::sum};
     case figure::kv_tokens: return {0, 1e12, aggregate::sum};
+    // Tensor-parallel ranks each tell of the same tier.
+    case figure::host_blocks: return {0, 1e10, aggregate::first};
+    case figure::host_tokens: return {0, 1e12, aggregate::first};
     case figure::hits:
     case figure::queries:
     case figure::missed:
@@ -76,6 +81,7 @@ constexpr std::array sources = {
     source{"vllm:cache_config_info", figure::block_tokens, {}, {}, "block_size"},
     source{"vllm:cache_config_info", figure::kv_blocks, {}, {}, "num_gpu_blocks"},
     source{"vllm:cache_config_info", figure::kv_tokens, {}, {}, "kv_cache_size_tokens"},
+    source{"vllm:cache_config_info", figure::host_blocks, {}, {}, "num_cpu_blocks"},
     source{"vllm:prefix_cache_hits_total", figure::hits},
     source{"vllm:prefix_cache_queries_total", figure::queries},
     source{"vllm:gpu_prefix_cache_hits_total", figure::hits},
@@ -86,6 +92,7 @@ constexpr std::array sources = {
     source{"sglang:page_size", figure::block_tokens},
     source{"sglang:num_pages", figure::kv_blocks},
     source{"sglang:max_total_num_tokens", figure::kv_tokens},
+    source{"sglang:hicache_host_total_tokens", figure::host_tokens},
     source{"sglang:cache_config_info", figure::block_tokens, {}, {}, "page_size"},
     source{"sglang:cache_config_info", figure::kv_blocks, {}, {}, "num_pages"},
     source{"sglang:cached_tokens_total", figure::hits},
@@ -310,6 +317,10 @@ engine_state page_reader::result(instant now) {
   if (blocks <= bounds_of(figure::kv_blocks).most) state.kv_blocks = static_cast<std::uint64_t>(blocks);
   if (tokens <= bounds_of(figure::kv_tokens).most) state.kv_tokens = static_cast<std::uint64_t>(tokens);
   if (state.kv_tokens == 0) state.kv_tokens = state.kv_blocks * state.block_tokens;
+  const auto host_blocks = get(figure::host_blocks).value_or(0);
+  state.host_kv_tokens = static_cast<std::uint64_t>(get(figure::host_tokens).value_or(0));
+  if (state.host_kv_tokens == 0)
+    state.host_kv_tokens = static_cast<std::uint64_t>(host_blocks) * state.block_tokens;
   fill_cache_counters(state);
   state.start_time_s = get(figure::start_time).value_or(0);
   const bool known = state.running >= 0 || state.waiting >= 0 || state.kv_use >= 0 ||

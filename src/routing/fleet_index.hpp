@@ -11,7 +11,7 @@
 namespace penstock::routing {
 
 // Tokens of KV cache that an endpoint can hold: the configuration's figure, else the engine's own
-// (tokens, else blocks x block size); 0 when nobody says.
+// (tokens, else blocks x block size) and that of its host tier; 0 when nobody says.
 std::uint64_t kv_capacity(const endpoint_view& endpoint);
 
 class fleet_index {

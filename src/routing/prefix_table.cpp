@@ -18,6 +18,8 @@ constexpr std::size_t prefetch_ahead = 12;
 // An epoch is this part of the endpoint's capacity: the grain of the LRU.
 constexpr std::uint64_t epochs_per_capacity = 64;
 constexpr std::uint64_t least_buckets = 1024;
+// Makes of a block's key the one under which the tokens generated behind it are kept.
+constexpr std::uint64_t crowd_mark = 0x6a09e667f3bcc909ULL;
 
 // What is left of the budget for words after rings and slots.
 constexpr std::uint64_t bucket_count(std::uint64_t bytes, std::uint64_t fixed) {
@@ -63,18 +65,20 @@ bool prefix_table::change_window(std::uint16_t slot, F change) {
   }
 }
 
-void prefix_table::adopt(endpoint_id id, std::uint64_t capacity_tokens, double started_s) {
+void prefix_table::adopt(endpoint_id id, std::uint64_t capacity_tokens, double started_s, bool fixed) {
   if (id.slot >= max_endpoints) return;
   const bool taken = change_window(id.slot, [id](window& w) {
     const auto ahead = static_cast<std::int16_t>(static_cast<std::uint16_t>(id.generation - w.generation));
     if (w.owned && ahead <= 0) return false;
     w.owned = true;
     w.generation = id.generation;
+    w.trust = 100;
     return true;
   });
   slot_state& s = slots_[id.slot];
   if (taken) {
     s.started_ms.store(0, relaxed);
+    s.base.store(0, relaxed);  // what was learned of the slot's last owner goes with it
     empty_slot(id.slot);
   } else if (!owned_by(id)) {
     return;  // a newer owner has the slot
@@ -82,7 +86,13 @@ void prefix_table::adopt(endpoint_id id, std::uint64_t capacity_tokens, double s
   // More than 2^32 tokens are as good as endless, or a lie.
   const std::uint64_t tokens = std::min<std::uint64_t>(capacity_tokens, std::uint64_t{1} << 32);
   const std::uint64_t units = tokens == 0 ? default_units_ : std::max<std::uint64_t>(tokens / 16, 1);
-  if (s.capacity.load(relaxed) != units) s.capacity.store(units, relaxed);
+  const std::uint64_t base = std::uint64_t{tokens != 0} << 63 | std::uint64_t{fixed} << 62 | units;
+  if (s.base.load(relaxed) != base) {
+    s.base.store(base, relaxed);
+    s.capacity.store(units, relaxed);
+    s.trust.store(1, relaxed);
+    s.seen_queries.store(0, relaxed);
+  }
   if (!(started_s > 0) || !(started_s < 1e11)) return;
   const auto ms = static_cast<std::uint64_t>(started_s * 1e3);
   std::uint64_t known = s.started_ms.load(relaxed);
@@ -162,39 +172,82 @@ entered_blocks prefix_table::enter(endpoint_id id, std::uint64_t seed, std::span
                                    std::span<const std::uint8_t> units, block_mark mark) {
   if (!owned_by(id)) return {};
   pass p(*this, id.slot);
-  entered_blocks done{0, 0, p.now.epoch};
+  entered_blocks done{0, 0, p.now.epoch, {}};
+  cache_evidence& e = done.evidence;
+  std::uint32_t held_age = 0, ghost_age = 0;
+  std::uint64_t fresh = 0;
   // Tail first: the head of a prompt is the last that its engine evicts.
   const std::size_t n = std::min(keys.size(), units.size());
   for (std::size_t i = n; i-- > 0;) {
     if (i >= prefetch_ahead) __builtin_prefetch(locate(keys[i - prefetch_ahead], seed, id.slot).bucket, 1);
-    if (upsert(p, locate(keys[i], seed, id.slot), units[i], mark) == block_mark::confirmed) continue;
+    const met m = upsert(p, locate(keys[i], seed, id.slot), units[i], mark);
+    if (!m.known) fresh += units[i];
+    // The generated tokens behind the last known block are among the blocks of the longer prompt now.
+    if (m.known && e.ghost_blocks == 0 && i + 1 < n) erase(p, locate(keys[i] ^ crowd_mark, seed, id.slot));
+    if (m.known && e.ghost_blocks == 0) e.ghost_blocks = static_cast<std::uint32_t>(i + 1);
+    if (m.known) ghost_age = std::max(ghost_age, m.age);
+    if (m.held && e.held_blocks == 0) e.held_blocks = static_cast<std::uint32_t>(i + 1);
+    if (m.held) held_age = std::max(held_age, m.age);
+    e.in_flight = e.in_flight || m.in_flight;
+    if (m.mark == block_mark::confirmed) continue;
     if (done.end == 0) done.end = i + 1;
     done.first = i;
   }
+  const auto before = [&](std::uint32_t age) {
+    const std::uint64_t d = distance(id.slot, done.epoch, age);
+    return 16 * (d - std::min(d, fresh));
+  };
+  if (e.held_blocks > 0) e.held_distance = before(held_age);
+  if (e.ghost_blocks > e.held_blocks) e.ghost_distance = before(ghost_age);
   return done;
 }
 
-// Returns how sure the block is now.
-block_mark prefix_table::upsert(pass& p, const place& at, std::uint8_t units, block_mark mark) {
+// Units used since the middle of the epoch that is `age` before `epoch`.
+std::uint64_t prefix_table::distance(std::uint16_t slot, std::uint32_t epoch, std::uint32_t age) const {
+  const auto units = [&](std::uint32_t a) {
+    return static_cast<std::uint64_t>(std::max(ring_ref(ring(slot, epoch - a)).load(relaxed), 0));
+  };
+  age = std::min(age, static_cast<std::uint32_t>(epochs - 2 * word::lead));
+  std::uint64_t sum = units(age) / 2;
+  for (std::uint32_t a = 0; a < age; ++a) sum += units(a);
+  return sum;
+}
+
+prefix_table::met prefix_table::upsert(pass& p, const place& at, std::uint8_t units, block_mark mark) {
   const std::uint64_t who = word::identity(at.tag, p.slot);
   for (std::size_t i = 0; i < ways; ++i) {
     const word_ref cell(at.bucket[i]);
     std::uint64_t old = cell.load(relaxed);
     if (old == 0 || word::identity(old) != who) continue;
+    met m{.known = true, .age = word::age(old, p.now.epoch)};
     // An entry that fell out of its endpoint's window says nothing any more, its mark included.
-    const bool held = word::age(old, p.now.epoch) <= p.now.span;
-    if (held) mark = std::max(word::mark(old), mark);
-    const std::uint64_t next = word::make(who, p.now.epoch, units, mark);
-    if (next == old) return mark;
+    m.held = m.age <= p.now.span;
+    m.in_flight = m.held && word::mark(old) == block_mark::pending;
+    m.mark = m.held ? std::max(word::mark(old), mark) : mark;
+    const std::uint64_t next = word::make(who, p.now.epoch, units, m.mark);
+    if (next == old) return m;
     // A lost race was won by another use of the same bucket: as good as ours.
-    if (!cell.compare_exchange_strong(old, next, relaxed)) return block_mark::pending;
+    if (!cell.compare_exchange_strong(old, next, relaxed)) return {};
     p.remove(old);
     p.add(units);
-    return mark;
+    return m;
   }
-  if (!insert(at, word::make(who, p.now.epoch, units, mark))) return block_mark::pending;
+  if (!insert(at, word::make(who, p.now.epoch, units, mark))) return {};
   p.add(units);
-  return mark;
+  return {.mark = mark};
+}
+
+bool prefix_table::erase(pass& p, const place& at) {
+  const std::uint64_t who = word::identity(at.tag, p.slot);
+  for (std::size_t i = 0; i < ways; ++i) {
+    const word_ref cell(at.bucket[i]);
+    std::uint64_t old = cell.load(relaxed);
+    if (old == 0 || word::identity(old) != who) continue;
+    if (!cell.compare_exchange_strong(old, 0, relaxed)) return false;
+    p.remove(old);
+    return true;
+  }
+  return false;
 }
 
 // Into an empty word, else over the stalest one, by each endpoint's own window.
@@ -276,12 +329,27 @@ void prefix_table::each_pending(endpoint_id id, std::uint64_t seed, std::span<co
   }
 }
 
-void prefix_table::confirm(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys) {
-  each_pending(id, seed, keys, [](const word_ref& cell, std::uint64_t old) {
-    const std::uint64_t next = word::make(word::identity(old), word::epoch(old),
-                                          static_cast<std::uint8_t>(word::units(old)), block_mark::confirmed);
-    cell.compare_exchange_strong(old, next, relaxed);
-  });
+void prefix_table::confirm(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys,
+                           std::span<const std::uint8_t> units) {
+  if (!owned_by(id)) return;
+  pass p(*this, id.slot);
+  const std::size_t n = std::min(keys.size(), units.size());
+  for (std::size_t k = n; k-- > 0;) {
+    if (k >= prefetch_ahead) __builtin_prefetch(locate(keys[k - prefetch_ahead], seed, id.slot).bucket, 1);
+    const place at = locate(keys[k], seed, id.slot);
+    const std::uint64_t who = word::identity(at.tag, id.slot);
+    bool there = false;
+    for (std::size_t i = 0; i < ways && !there; ++i) {
+      const word_ref cell(at.bucket[i]);
+      std::uint64_t old = cell.load(relaxed);
+      there = old != 0 && word::identity(old) == who;
+      if (!there || word::mark(old) != block_mark::pending) continue;
+      const std::uint64_t next = word::make(
+          who, word::epoch(old), static_cast<std::uint8_t>(word::units(old)), block_mark::confirmed);
+      cell.compare_exchange_strong(old, next, relaxed);
+    }
+    if (!there && insert(at, word::make(who, p.now.epoch, units[k], block_mark::confirmed))) p.add(units[k]);
+  }
 }
 
 void prefix_table::withdraw(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys) {
@@ -290,11 +358,18 @@ void prefix_table::withdraw(endpoint_id id, std::uint64_t seed, std::span<const 
   });
 }
 
-void prefix_table::crowd(endpoint_id id, std::uint64_t tokens) {
+void prefix_table::crowd(endpoint_id id, std::uint64_t tokens, std::uint64_t seed, std::uint64_t after) {
   if (!owned_by(id)) return;
   // At most a capacity's worth of epochs, whatever an engine claims to have generated.
   const std::uint64_t capacity = slots_[id.slot].capacity.load(relaxed);
   std::uint64_t left = std::min(tokens / 16, capacity);
+  if (after != 0 && left > 0) {
+    const std::uint64_t kept = std::min<std::uint64_t>(left, 255);
+    pass p(*this, id.slot);
+    upsert(p, locate(after ^ crowd_mark, seed, id.slot), static_cast<std::uint8_t>(kept),
+           block_mark::confirmed);
+    left -= kept;
+  }
   const std::uint64_t step = std::max<std::uint64_t>(capacity / epochs_per_capacity, 1);
   for (std::uint64_t i = 0; left > 0 && i < epochs_per_capacity; ++i) {
     const std::uint64_t part = std::min({left, step, std::uint64_t{1} << 30});

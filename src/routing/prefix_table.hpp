@@ -10,6 +10,7 @@
 
 #include "penstock/ids.hpp"
 #include "penstock/request_facts.hpp"
+#include "routing/cache_belief.hpp"
 
 namespace penstock::routing {
 
@@ -17,18 +18,22 @@ namespace penstock::routing {
 enum class block_mark : std::uint8_t { pending = 1, confirmed = 2 };
 
 // What an enter() leaves to do at the first token: the blocks from `first` to before `end` are or may be
-// pending, the others were confirmed before. `epoch` is the endpoint's at the beginning.
+// pending, the others were confirmed before. `epoch` is the endpoint's at the beginning; `evidence` is what
+// was believed of the blocks before, for observe().
 struct entered_blocks {
   std::size_t first = 0, end = 0;
   std::uint32_t epoch = 0;
+  cache_evidence evidence;
 };
 
 // One endpoint's part in a lookup. `seed` is what the engine mixes into its block hashes beyond the
-// prompt (its model, its adapter); `depth` is the answer: leading blocks it is believed to hold.
+// prompt (its model, its adapter); `depth` is the answer: leading blocks it is believed to hold, `trust` how
+// many of 100 believed tokens near enough to be held by any cache its engine really had of late.
 struct prefix_probe {
   endpoint_id endpoint;
   std::uint64_t seed = 0;
   std::uint32_t depth = 0;
+  std::uint8_t trust = 100;
 };
 
 // Tokens of one block in units of 16, as an entry keeps them: at most 4,080 tokens.
@@ -56,10 +61,11 @@ class prefix_table {
   // endpoints whose own is not known: large, since too small is ruinous.
   explicit prefix_table(std::uint64_t bytes, std::uint64_t default_tokens = std::uint64_t{1} << 26);
 
-  // Makes `id` the owner of its slot and sets what its engine can hold (0: not known). A newer generation,
-  // or an engine that started again (`started_s`, seconds of its own clock, 0: not known), empties the
-  // slot in constant time. Cheap when nothing changed; older generations are ignored.
-  void adopt(endpoint_id id, std::uint64_t capacity_tokens, double started_s);
+  // Makes `id` the owner of its slot and sets what its engine can hold (0: not known; `fixed`: whatever
+  // answers say). A newer generation, or an engine that started again (`started_s`, seconds of its own
+  // clock, 0: not known), empties the slot in constant time. Cheap when nothing changed; older generations
+  // are ignored.
+  void adopt(endpoint_id id, std::uint64_t capacity_tokens, double started_s, bool fixed = false);
   // Forgets everything believed of `id`.
   void drop(endpoint_id id);
 
@@ -74,38 +80,62 @@ class prefix_table {
     return owned_by(id) && window_of(id.slot).epoch == epoch;
   }
   // The blocks had their first token. Their age stays, so that they stay in order with those before them.
-  void confirm(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys);
+  // Those that another request took back meanwhile (it shared them and never had a first token) return.
+  void confirm(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys,
+               std::span<const std::uint8_t> units);
   // Takes back those of the blocks that nobody confirmed.
   void withdraw(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys);
-  // Generated tokens took KV space of their own; they push older blocks out and are never found.
-  void crowd(endpoint_id id, std::uint64_t tokens);
+  // Generated tokens took KV space of their own; they push older blocks out and are never found. Where
+  // `after`, the key of their prompt's last block, is given, they are counted until a longer prompt brings
+  // them as blocks.
+  void crowd(endpoint_id id, std::uint64_t tokens, std::uint64_t seed = 0, std::uint64_t after = 0);
+
+  // An answer told how much of its prompt was cached, against what was believed at its dispatch.
+  void observe(endpoint_id id, const cache_sample& sample);
+  // A request was sent of which so much is believed to be cached: what check() compares counters with.
+  void expect(endpoint_id id, std::uint64_t hit_tokens, std::uint64_t prompt_tokens);
+  // The engine's own counters of tokens found and looked up since its start; negative: not known. Each
+  // reading is taken once, whoever brings it.
+  void check(endpoint_id id, double hits, double queries);
+  // What the endpoint is taken to hold at most, in tokens; 0 when `id` does not own its slot.
+  std::uint64_t capacity_tokens(endpoint_id id) const;
 
   // Sum over the words believed to be held, in tokens; for tests and metrics.
   std::uint64_t believed_tokens(endpoint_id id) const;
   std::size_t buckets() const { return buckets_; }
+  // The words, untouched until first used, on huge page borders where they are large: for whoever may ask
+  // the system for huge pages. A lookup visits some 300 lines all over them, and without huge pages each
+  // costs a walk of the page table as well.
+  std::span<std::byte> memory() const { return {reinterpret_cast<std::byte*>(words_), buckets_ * 64}; }
 
  private:
   static constexpr std::size_t ways = 8, group_bits = 2, lanes = 1 << group_bits;
   static constexpr std::size_t epochs = 256, ring_bytes = epochs * sizeof(std::int32_t);
   // What only writers need of a slot.
   struct slot_state {
-    std::atomic<std::uint64_t> capacity{0};  // units
+    std::atomic<std::uint64_t> capacity{0};  // units, as learned
+    std::atomic<std::uint64_t> base{0};      // units, as told: known 1 | fixed 1 | units 62
     std::atomic<std::uint64_t> started_ms{0};
+    std::atomic<float> trust{1};
+    // Since the counters were last compared: what was believed, and how many answers told for themselves.
+    std::atomic<std::uint64_t> believed_hits{0}, believed_queries{0}, told{0};
+    std::atomic<std::uint64_t> seen_hits{0}, seen_queries{0};  // the engine's counters then
   };
   // What a reader needs of a slot, as one word, so that a lookup over 128 slots reads 16 cache lines:
-  // epoch 32 | epochs before it that are still held 8 | owned 1 | generation 16.
+  // epoch 32 | epochs before it that are still held 8 | trust in percent 7 | owned 1 | generation 16.
   struct window {
     std::uint32_t epoch = 0, span = 0;
     bool owned = false;
     std::uint16_t generation = 0;
+    std::uint8_t trust = 100;
   };
   static constexpr std::uint64_t pack(const window& w) {
-    return std::uint64_t{w.epoch} << 32 | std::uint64_t{w.span & 255} << 24 | std::uint64_t{w.owned} << 16 |
-           w.generation;
+    return std::uint64_t{w.epoch} << 32 | std::uint64_t{w.span & 255} << 24 |
+           std::uint64_t{w.trust & 127U} << 17 | std::uint64_t{w.owned} << 16 | w.generation;
   }
   static constexpr window unpack(std::uint64_t v) {
     return {static_cast<std::uint32_t>(v >> 32), static_cast<std::uint32_t>(v >> 24 & 255),
-            (v >> 16 & 1) != 0, static_cast<std::uint16_t>(v)};
+            (v >> 16 & 1) != 0, static_cast<std::uint16_t>(v), static_cast<std::uint8_t>(v >> 17 & 127)};
   }
   struct place {
     std::uint64_t* bucket = nullptr;
@@ -120,27 +150,41 @@ class prefix_table {
   // Inline, since a library's own calls are not otherwise (-fPIC) and these are most of a lookup.
   template <class Change>
   void each_pending(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys, Change change);
+  template <class Learn>
+  void revise(endpoint_id id, Learn learn);
   bool owned_by(endpoint_id id) const {
     if (id.slot >= max_endpoints) return false;
     const window w = window_of(id.slot);
     return w.owned && w.generation == id.generation;
   }
+  // The groups of one block stand side by side, so that a block's lines are one stream and one page.
   place locate(std::uint64_t key, std::uint64_t seed, std::uint16_t slot) const {
-    // Finaliser of MurmurHash3 (public domain): keys are hashes already, it spreads seeds and groups.
-    std::uint64_t h = (key ^ seed) + (std::uint64_t{slot} >> group_bits) * 0x9e3779b97f4a7c15ULL;
+    // Finaliser of MurmurHash3 (public domain): keys are hashes already, it spreads seeds.
+    std::uint64_t h = key ^ seed;
     h = (h ^ (h >> 33)) * 0xff51afd7ed558ccdULL;
     h = (h ^ (h >> 33)) * 0xc4ceb9fe1a85ec53ULL;
     h ^= h >> 33;
-    return {words_ + ((h >> 32) * buckets_ >> 32) * ways, h & tag_mask};
+    std::size_t bucket = ((h >> 32) * buckets_ >> 32) + (slot >> group_bits);
+    if (bucket >= buckets_) bucket -= buckets_;
+    return {words_ + bucket * ways, h & tag_mask};
   }
   window window_of(std::uint16_t slot) const {
     return unpack(windows_[slot].load(std::memory_order_relaxed));
   }
+  void prefetch_window(std::uint16_t slot) const { __builtin_prefetch(&windows_[slot % max_endpoints]); }
   // Replaces the slot's window by change(window), which answers false to leave it; false when it was left.
   template <class F>
   bool change_window(std::uint16_t slot, F change);
   struct pass;
-  block_mark upsert(pass& p, const place& at, std::uint8_t units, block_mark mark);
+  // What a block was before it was entered.
+  struct met {
+    block_mark mark = block_mark::pending;  // now
+    bool known = false, held = false, in_flight = false;
+    std::uint32_t age = 0;  // in epochs, where known
+  };
+  met upsert(pass& p, const place& at, std::uint8_t units, block_mark mark);
+  bool erase(pass& p, const place& at);
+  std::uint64_t distance(std::uint16_t slot, std::uint32_t epoch, std::uint32_t age) const;
   bool insert(const place& at, std::uint64_t fresh);
   void count_in(std::uint16_t slot, std::uint32_t epoch, std::int32_t units);
   void count_out(std::uint64_t word, std::int32_t units);

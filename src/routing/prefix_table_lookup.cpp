@@ -27,6 +27,7 @@ class depth_search {
   void run(std::span<prefix_probe> probes) {
     probes_ = probes;
     groups_ = 0;
+    for (std::size_t i = 0; i < probes.size(); i += 8) table_.prefetch_window(probes[i].endpoint.slot);
     for (std::size_t i = 0; i < probes.size();) i = open_group(i);
     const std::size_t first = std::min(pilots, groups_);
     for (std::size_t g = 0; g < first; ++g) begin(g, 0);
@@ -70,6 +71,7 @@ class depth_search {
       g.epoch[lane] = w.epoch;
       g.span[lane] = w.span;
       g.probe[lane] = static_cast<std::uint8_t>(i);
+      probes_[i].trust = w.trust;
       mask |= 1U << lane;
     }
     g.mask = static_cast<std::uint8_t>(mask);
@@ -179,7 +181,7 @@ class depth_search {
 };
 
 void prefix_table::longest(std::span<const prefix_block> blocks, std::span<prefix_probe> probes) const {
-  for (prefix_probe& p : probes) p.depth = 0;
+  for (prefix_probe& p : probes) p.depth = 0, p.trust = 100;
   if (blocks.empty()) return;
   depth_search search(*this, blocks);
   while (!probes.empty()) {

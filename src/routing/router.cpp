@@ -93,7 +93,7 @@ void router::impl::look_up(const prefix_chain& chain) {
   for (const prefix_block& b : chain.blocks) tokens_before.push_back(tokens_before.back() + b.tokens);
   for (std::size_t i = 0; i < drafts.size(); ++i) {
     drafts[i].figures.hit_blocks += probes[i].depth;
-    drafts[i].figures.hit_tokens += tokens_before[probes[i].depth];
+    drafts[i].figures.hit_tokens += tokens_before[probes[i].depth] * probes[i].trust / 100;
   }
 }
 
@@ -195,6 +195,8 @@ work_lease router::dispatched(const request_facts& facts, const fleet_view& flee
   s->work.expected = to_duration(static_cast<double>(s->work.prefill_tokens) / s->speed);
   s->dispatched = now;
   s->teaches = facts.prompts.size() == 1;
+  s->tells = facts.prompts.size() == 1 && facts.n == 1;
+  s->prompt_tokens = size.prompt_tokens;
   s->booked = m.shared.board.book(chosen.endpoint, s->work, now);
   if (!enters) return work_lease(std::move(s));
 
@@ -205,6 +207,7 @@ work_lease router::dispatched(const request_facts& facts, const fleet_view& flee
   }
   for (const prefix_chain& c : facts.prompts) s->append(c.blocks);
   s->enter(block_mark::pending);
+  m.shared.prefixes.expect(chosen.endpoint, chosen.hit_tokens, size.prompt_tokens);
   if (!facts.prompts.empty()) m.popular.note(route.family, facts.prompts[0].blocks, members.size());
   return work_lease(std::move(s));
 }

@@ -30,6 +30,27 @@ void work_lease::state::give_back() {
   booked = false;
 }
 
+void work_lease::state::compare(const token_usage& usage) const {
+  const cache_evidence& e = entered.evidence;
+  if (!tells || !usage.known || !usage.cached_known || usage.prompt == 0 || prompt_tokens == 0) return;
+  if (e.in_flight) return;  // what was not computed yet cannot have been found
+  // The engine's tokens to one of the estimate's.
+  const double scale = static_cast<double>(usage.prompt) / static_cast<double>(prompt_tokens);
+  std::uint64_t held = 0, known = 0;
+  for (std::uint32_t i = 0; i < std::min(std::max(e.held_blocks, e.ghost_blocks), blocks); ++i) {
+    known += units()[i] * std::uint64_t{16};
+    if (i < e.held_blocks) held = known;
+  }
+  const auto scaled = [scale](std::uint64_t tokens) {
+    return static_cast<std::uint64_t>(static_cast<double>(tokens) * scale);
+  };
+  shared.prefixes.observe(endpoint, {.held_tokens = scaled(held),
+                                     .ghost_tokens = scaled(known),
+                                     .held_distance = e.held_distance,
+                                     .ghost_distance = e.ghost_distance,
+                                     .cached = std::min(usage.cached, usage.prompt)});
+}
+
 work_lease::work_lease() noexcept = default;
 work_lease::work_lease(std::unique_ptr<state> s) : state_(std::move(s)) {}
 work_lease::work_lease(work_lease&&) noexcept = default;
@@ -53,18 +74,23 @@ void work_lease::first_token(instant now, bool teaches) {
     const double speed = s.shared.board.read(s.endpoint).speed;
     s.shared.board.reanchor(s.endpoint, now, speed > 0 ? speed : s.speed);
   }
-  const auto [first, end, epoch] = s.entered;
-  if (first < end) s.shared.prefixes.confirm(s.endpoint, s.seed, s.keys().subspan(first, end - first));
+  const std::size_t first = s.entered.first, end = s.entered.end;
+  if (first < end) {
+    const std::size_t n = end - first;
+    s.shared.prefixes.confirm(s.endpoint, s.seed, s.keys().subspan(first, n), s.units().subspan(first, n));
+  }
 }
 
 void work_lease::ended(instant /*now*/, const token_usage& usage) {
   if (!state_) return;
   state& s = *state_;
   s.give_back();
+  s.compare(usage);
   // Engines free a sequence's blocks when it ends: this is the moment they take their place in the LRU.
   const bool newest = s.decoding && s.shared.prefixes.newest(s.endpoint, s.entered.epoch);
   if (!newest) s.enter(block_mark::confirmed);
-  if (usage.known) s.shared.prefixes.crowd(s.endpoint, usage.completion);
+  const std::uint64_t last = s.tells && s.blocks > 0 ? s.keys().back() : 0;
+  if (usage.known) s.shared.prefixes.crowd(s.endpoint, usage.completion, s.seed, last);
   state_.reset();
 }
 

@@ -24,6 +24,8 @@ struct work_lease::state {
   void append(std::span<const prefix_block> chain);
 
   void give_back();
+  // The answer's cached_tokens against the belief at the dispatch.
+  void compare(const token_usage& usage) const;
   void enter(block_mark mark) { entered = shared.prefixes.enter(endpoint, seed, keys(), units(), mark); }
 
   shared_state& shared;
@@ -35,7 +37,9 @@ struct work_lease::state {
   std::uint32_t blocks = 0, room = 0;
   entered_blocks entered;
   bool booked = false, decoding = false;
-  bool teaches = false;  // one prompt: its first token tells when all of its prefill is done
+  bool teaches = false;             // one prompt: its first token tells when all of its prefill is done
+  bool tells = false;               // one prompt, one answer: its cached_tokens are those of the chain
+  std::uint64_t prompt_tokens = 0;  // estimated
 
   static void operator delete(void* p) { ::operator delete(p); }
 

@@ -12,6 +12,7 @@
 #include "proxy/config/reference.hpp"
 #include "proxy/io/clock.hpp"
 #include "proxy/io/cpu_quota.hpp"
+#include "proxy/io/huge_pages.hpp"
 #include "proxy/io/log.hpp"
 #include "proxy/io/service_manager.hpp"
 
@@ -90,7 +91,10 @@ process::process(boost::asio::io_context& context, std::shared_ptr<const config>
       probe_(context, tracker_, [this] { publish(); }),
       turn_timer_(context),
       drain_timer_(context),
-      signals_(context) {}
+      signals_(context) {
+  if (!advise_huge_pages(routing_->prefixes.memory()))
+    log(log_level::debug, "no huge pages for the prefix table: a decision costs some microseconds more");
+}
 
 process::~process() {
   probe_.stop();

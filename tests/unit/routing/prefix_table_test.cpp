@@ -300,6 +300,154 @@ TEST_CASE("prefix table: within 5 % of an exact tail-first LRU") {
   }
 }
 
+// Agents: sessions over a shared prompt whose context grows by answer and input at every turn. The engine
+// keeps the blocks of answers too and finds them in the next turn's prompt.
+TEST_CASE("prefix table: agents' answers are counted once, within 5 % of an exact LRU") {
+  for (const std::uint64_t capacity : {200000, 600000}) {
+    prefix_table t(16 * mib);
+    prng rng(capacity);
+    const endpoint_id id{0, 0};
+    t.adopt(id, capacity, 0);
+    exact_lru exact(capacity);
+    struct session {
+      prefix_chain prompt;
+      std::size_t turns = 0;
+    };
+    std::vector<session> sessions(40);
+    double believed = 0, held = 0, wrong = 0;
+    for (int turn = 0; turn < 6000; ++turn) {
+      session& s = sessions[rng.below(1 + rng.below(sessions.size()))];
+      if (s.turns == 0) s.prompt = chain_of(rng.next(), 4, chain_of(rng.below(2), 20));
+      s.prompt = chain_of(rng.next(), 1 + rng.below(6), s.prompt);
+      const std::uint32_t truth = exact.depth(s.prompt), guess = depth(t, id, s.prompt);
+      if (turn > 1500) {
+        believed += guess;
+        held += truth;
+        wrong += std::abs(static_cast<double>(guess) - static_cast<double>(truth));
+      }
+      enter(t, id, s.prompt);
+      const std::uint64_t last = s.prompt.blocks.back().key;
+      const std::size_t answer = 1 + rng.below(4);
+      s.prompt = chain_of(rng.next(), answer, s.prompt);
+      exact.use(s.prompt);
+      t.crowd(id, answer * 256, 0, last);
+      s.turns = rng.below(60) == 0 ? 0 : s.turns + 1;
+    }
+    INFO("capacity ", capacity, " held ", held, " believed ", believed, " wrong ", wrong);
+    CHECK(held > 0);
+    // The engine finds its own answer in the next prompt, which the table cannot know.
+    CHECK(std::abs(believed - held) <= 0.05 * held);
+    CHECK(wrong <= 0.05 * held);
+  }
+}
+
+TEST_CASE("prefix table: what another request took back returns at the first token") {
+  prefix_table t(mib);
+  const endpoint_id id{1, 0};
+  t.adopt(id, 1 << 20, 0);
+  const prefix_chain shared = chain_of(20, 10), mine = chain_of(21, 5, shared),
+                     other = chain_of(22, 7, shared);
+  const held_blocks a = blocks_of(mine), b = blocks_of(other);
+  t.enter(id, 0, a.keys, a.units, block_mark::pending);
+  t.enter(id, 0, b.keys, b.units, block_mark::pending);
+  t.withdraw(id, 0, b.keys);  // its client left
+  CHECK(depth(t, id, shared) == 0);
+  t.confirm(id, 0, a.keys, a.units);
+  CHECK(depth(t, id, mine) == 15);
+  CHECK(depth(t, id, other) == 10);
+  CHECK(t.believed_tokens(id) == 15 * 256);
+  t.withdraw(id, 0, a.keys);  // confirmed: nobody can take it back
+  CHECK(depth(t, id, mine) == 15);
+}
+
+TEST_CASE("prefix table: an entered prompt tells how far back its blocks were used") {
+  prefix_table t(mib);
+  const endpoint_id id{0, 0};
+  t.adopt(id, 1000 * 256, 0);
+  const prefix_chain c = chain_of(30, 20);
+  const held_blocks h = blocks_of(c);
+  CHECK(t.enter(id, 0, h.keys, h.units, block_mark::confirmed).evidence.ghost_blocks == 0);
+  for (std::uint64_t i = 0; i < 50; ++i) enter(t, id, chain_of(100 + i, 10));
+  const cache_evidence held = t.enter(id, 0, h.keys, h.units, block_mark::confirmed).evidence;
+  CHECK(held.held_blocks == 20);
+  CHECK(held.ghost_blocks == 20);
+  CHECK_FALSE(held.in_flight);
+  CHECK(held.held_distance > 480 * 256);
+  CHECK(held.held_distance < 540 * 256);
+  for (std::uint64_t i = 0; i < 150; ++i) enter(t, id, chain_of(300 + i, 10));
+  const cache_evidence gone = t.enter(id, 0, h.keys, h.units, block_mark::pending).evidence;
+  CHECK(gone.held_blocks == 0);
+  CHECK(gone.ghost_blocks == 20);
+  CHECK(gone.ghost_distance > 1450 * 256);
+  CHECK(gone.ghost_distance < 1560 * 256);
+  CHECK(t.enter(id, 0, h.keys, h.units, block_mark::pending).evidence.in_flight);
+}
+
+// An engine that holds a third of what its figures say, twice as much, or has no cache at all.
+TEST_CASE("prefix table: cached_tokens correct a wrong capacity and end a vain trust") {
+  constexpr std::uint64_t told = 400 * 256;
+  for (const double truth : {0.33, 2.0, 0.0}) {
+    prefix_table t(4 * mib);
+    const endpoint_id id{0, 0};
+    t.adopt(id, told, 0);
+    exact_lru exact(static_cast<std::uint64_t>(truth * told));
+    prng rng(5);
+    std::vector<prefix_chain> prompts;
+    for (std::uint64_t i = 0; i < 120; ++i) prompts.push_back(chain_of(i + 50, 10));
+    double wrong = 0, all = 0;
+    for (int i = 0; i < 4000; ++i) {
+      const prefix_chain& c = prompts[rng.below(1 + rng.below(prompts.size()))];
+      const held_blocks h = blocks_of(c);
+      std::vector<prefix_probe> probe{{id, 0, 0}};
+      t.longest(c.blocks, probe);
+      const double guess = probe[0].depth * probe[0].trust / 100.0, is = exact.depth(c);
+      if (i > 2000) wrong += std::abs(guess - is), all += 10;
+      const cache_evidence e = t.enter(id, 0, h.keys, h.units, block_mark::confirmed).evidence;
+      t.observe(id, {.held_tokens = e.held_blocks * std::uint64_t{256},
+                     .ghost_tokens = e.ghost_blocks * std::uint64_t{256},
+                     .held_distance = e.held_distance,
+                     .ghost_distance = e.ghost_distance,
+                     .cached = exact.depth(c) * std::uint64_t{256}});
+      exact.use(c);
+    }
+    INFO("truth ", truth, " wrong ", wrong / all, " capacity ", t.capacity_tokens(id));
+    CHECK(wrong / all < 0.05);
+    if (truth > 0) CHECK(static_cast<double>(t.capacity_tokens(id)) > 0.8 * truth * told);
+  }
+}
+
+TEST_CASE("prefix table: counters check the belief where answers tell nothing") {
+  prefix_table t(mib);
+  const endpoint_id id{0, 0};
+  t.adopt(id, 1 << 20, 0);
+  double hits = 1000, queries = 5000;
+  t.check(id, hits, queries);  // the first reading only sets the mark
+  for (int i = 0; i < 10; ++i) {
+    t.expect(id, 30000, 40000);
+    t.check(id, hits += 10000, queries += 40000);
+    t.check(id, hits, queries);  // another worker brings the same reading
+  }
+  CHECK(t.capacity_tokens(id) < (1 << 20));
+  CHECK(t.capacity_tokens(id) >= (1 << 18));  // never below a quarter of what the engine tells
+  const std::uint64_t low = t.capacity_tokens(id);
+  for (int i = 0; i < 4; ++i) {
+    t.expect(id, 10000, 40000);
+    t.check(id, hits += 30000, queries += 40000);
+  }
+  CHECK(t.capacity_tokens(id) > low);
+  const std::uint64_t before = t.capacity_tokens(id);
+  t.expect(id, 40000, 40000);
+  t.check(id, hits, queries += 4000000);  // others' traffic says nothing of ours
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  t.check(id, nan, nan);
+  t.check(id, -1, 1e300);
+  t.check(id, 5, 10);  // started again
+  CHECK(t.capacity_tokens(id) == before);
+  t.adopt(id, 1 << 20, 0, true);  // the configuration's word is final
+  for (int i = 0; i < 10; ++i) t.observe(id, {.held_tokens = 9000, .held_distance = 500000, .cached = 0});
+  CHECK(t.capacity_tokens(id) == 1 << 20);
+}
+
 TEST_CASE("prefix table: sixteen threads at once") {
   prefix_table t(2 * mib);
   std::vector<prefix_chain> chains;
@@ -312,7 +460,16 @@ TEST_CASE("prefix table: sixteen threads at once") {
       for (int i = 0; i < 300; ++i) {
         const prefix_chain& c = chains[rng.below(chains.size())];
         const endpoint_id id{static_cast<std::uint16_t>(rng.below(8)), 0};
-        switch (rng.below(8)) {
+        switch (rng.below(11)) {
+          case 8: t.confirm(id, 0, blocks_of(c).keys, blocks_of(c).units); break;
+          case 9:
+            t.observe(id,
+                      {.held_tokens = 4000, .held_distance = rng.below(200000), .cached = rng.below(4000)});
+            break;
+          case 10:
+            t.expect(id, 100, 200);
+            t.check(id, i * 1e5, i * 2e5);
+            break;
           case 0: t.withdraw(id, 0, blocks_of(c).keys); break;
           case 1: t.crowd(id, rng.below(5000)); break;
           case 2: t.adopt(id, 50000 + rng.below(100000), static_cast<double>(i)); break;
