@@ -2,7 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <ctime>
+#include <limits>
 
 #include "helpers.hpp"
 
@@ -187,17 +190,18 @@ TEST_CASE("more endpoints than the board holds are refused") {
 }
 
 TEST_CASE("the work of checking grows with a configuration's size, not with its square") {
-  // The best of a few: the bound is on the work, not on what else the machine does.
+  // Time on the processor, and the best of a few: the bound is on the work, not on what else the machine does.
   const auto best_of = [](int endpoints) {
     std::string text = "[[pool]]\n";
     for (int i = 0; i < endpoints; ++i)
       text += "[[pool.endpoint]]\nurl = \"http://e" + std::to_string(i) + ":8000\"\napi_key = \"${KEY}\"\n";
-    auto best = std::chrono::steady_clock::duration::max();
+    auto best = std::numeric_limits<std::clock_t>::max();
     for (int i = 0; i < 5; ++i) {
-      const auto begin = std::chrono::steady_clock::now();
+      const auto begin = std::clock();
       CHECK(load_text(text).value);
-      best = std::min(best, std::chrono::steady_clock::now() - begin);
+      best = std::min(best, std::clock() - begin);
     }
+    CHECK(best > 0);
     return best;
   };
   // 16 times as many: 16 times the work if linear, 256 times if every endpoint is compared with every other.
