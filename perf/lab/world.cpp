@@ -20,7 +20,8 @@ constexpr instant world_begin{std::chrono::seconds(1000)};
 constexpr instant first_arrival = world_begin + std::chrono::seconds(10);
 constexpr std::uint32_t most_deaths = 2;     // engines that one request may lose
 constexpr std::uint64_t attempts_an_id = 8;  // sequence id: request x this + attempt
-constexpr double oracle_sequence = 200;      // tokens that one more sequence is taken to cost
+constexpr std::uint64_t oracle_kv_tokens = std::uint64_t{1} << 28;
+constexpr double oracle_sequence = 200;  // tokens that one more sequence is taken to cost
 
 struct passenger {
   passage way;
@@ -46,7 +47,7 @@ struct engine_place {
   emulator::engine_model model;
   double prefill_us;
   instant away_until{}, blind_until{}, started_at = world_begin - std::chrono::seconds(500);
-  std::uint64_t uncached = 0, sequences = 0;                // in flight: for the oracle
+  std::uint64_t sequences = 0;                              // in flight: for the oracle
   std::uint64_t computed_before = 0, preempted_before = 0;  // by processes that died
 };
 
@@ -65,7 +66,7 @@ class world final : public engine_side {
   void arrive(std::uint32_t index);
   void try_engines(std::uint32_t index);
   bool submit(std::uint32_t index, const candidate& to, std::uint32_t engine);
-  void handle(std::uint32_t engine, const engine_event& e);
+  void handle(const engine_event& e);
   void finish(std::uint32_t index, const engine_event& e);
   void forget(std::uint32_t index);
   void give_up(std::uint32_t index);
@@ -103,10 +104,17 @@ proxy_settings settings_for(const run_settings& how) {
   return p;
 }
 
+// The oracle's engines find everything in one cache, which is no part of their own memory.
+run_settings with_shared_cache(run_settings how) {
+  if (how.policy.by != brain::oracle) return how;
+  for (emulator::engine_settings& e : how.engines) e.kv_tokens = std::max(e.kv_tokens, oracle_kv_tokens);
+  return how;
+}
+
 world::world(const workload& load, const run_settings& how)
     : load_(load),
-      how_(how),
-      engines_(how.engines.begin(), how.engines.end()),
+      how_(with_shared_cache(how)),
+      engines_(how_.engines.begin(), how_.engines.end()),
       proxy_(settings_for(how), *this),
       passengers_(load.requests.size()),
       followers_(load.requests.size()),
@@ -154,8 +162,8 @@ std::optional<engine_state> world::scrape(std::uint32_t e, instant now) const {
 
 double world::true_queue(std::uint32_t e) const {
   const engine_place& place = engines_[e];
-  const double tokens =
-      static_cast<double>(place.uncached) + oracle_sequence * static_cast<double>(place.sequences);
+  const double tokens = static_cast<double>(place.model.prefill_left()) +
+                        oracle_sequence * static_cast<double>(place.sequences);
   return tokens * place.prefill_us / place.model.settings().speed;
 }
 
@@ -199,11 +207,8 @@ bool world::submit(std::uint32_t index, const candidate& to, std::uint32_t engin
   proxy_.dispatch(p.way, to, now_);
   p.sent = now_;
   p.cached = s.imported_tokens;
-  place.uncached += s.prompt_tokens - s.imported_tokens;
   ++place.sequences;
-  const std::uint32_t own = s.prompt_tokens - s.imported_tokens;
   if (!place.model.submit(std::move(s), now_)) {  // longer than its memory: a client's mistake
-    place.uncached -= own;
     --place.sequences;
     return false;
   }
@@ -223,19 +228,19 @@ std::uint32_t world::imported(const request& r) {
   return tokens;
 }
 
-void world::handle(std::uint32_t engine, const engine_event& e) {
+void world::handle(const engine_event& e) {
   const auto index = static_cast<std::uint32_t>(e.sequence / attempts_an_id);
   passenger& p = *passengers_[index];
   switch (e.kind) {
     case engine_event_kind::started: p.cached = e.cached; break;
-    case engine_event_kind::preempted: break;
+    case engine_event_kind::preempted:
+    case engine_event_kind::load: break;  // no hand-offs here
     case engine_event_kind::first_token:
       p.has_token = true;
       p.last_token = e.at;
       ttft_[index] = static_cast<float>(seconds(e.at - p.arrived));
       result_.prompt_tokens += load_.requests[index].input_tokens();
       result_.cached_tokens += p.cached;
-      engines_[engine].uncached -= load_.requests[index].input_tokens() - p.way.imported;
       proxy_.first_token(p.way, e.at);
       break;
     case engine_event_kind::token:
@@ -283,7 +288,7 @@ void world::go_away(std::uint32_t engine, duration lasts) {
   place.computed_before += c.computed_tokens;
   place.preempted_before += c.preemptions;
   place.away_until = place.started_at = now_ + lasts;
-  place.uncached = place.sequences = 0;
+  place.sequences = 0;
   for (const std::uint64_t id : place.model.restart()) {
     const auto index = static_cast<std::uint32_t>(id / attempts_an_id);
     passenger& p = *passengers_[index];
@@ -324,9 +329,6 @@ void world::ring(const alarm_entry& a) {
     case alarm::leave:
       if (p == nullptr) break;
       engines_[p->way.engine].model.cancel(a.index * attempts_an_id + p->attempt);
-      if (!p->has_token)
-        engines_[p->way.engine].uncached -= std::min<std::uint64_t>(
-            engines_[p->way.engine].uncached, load_.requests[a.index].input_tokens() - p->way.imported);
       --engines_[p->way.engine].sequences;
       proxy_.withdrawn(p->way, now_);
       ++result_.left;
@@ -357,7 +359,7 @@ void world::step() {
   if (engine < engines_.size()) {
     events_.clear();
     engines_[engine].model.advance(next, events_, 1);
-    for (const engine_event& e : events_) handle(static_cast<std::uint32_t>(engine), e);
+    for (const engine_event& e : events_) handle(e);
   } else if (control_at_ <= next) {
     control_at_ = proxy_.control(now_);
   } else {

@@ -391,6 +391,19 @@ std::vector<std::uint64_t> engine_model::restart() {
   return lost;
 }
 
+std::uint64_t engine_model::prefill_left() const {
+  std::uint64_t sum = 0;
+  for (const std::uint32_t slot : running_) {
+    const state& s = slots_[slot];
+    if (s.generated == 0) sum += s.known() - s.computed;
+  }
+  for (const std::uint32_t slot : waiting_) {
+    const state& s = slots_[slot];
+    sum += s.known() - std::min(s.imported, s.known() - 1);
+  }
+  return sum;
+}
+
 engine_counters engine_model::counters() const {
   engine_counters c = totals_;
   c.running = running_.size();

@@ -122,6 +122,8 @@ class engine_model {
   void reset_prefix_cache() { pool_.forget_names(); }
 
   engine_counters counters() const;
+  // Prompt tokens of all sequences that are not computed yet; what the cache holds of waiting ones counts.
+  std::uint64_t prefill_left() const;
   const engine_settings& settings() const { return settings_; }
 
  private:
