@@ -43,7 +43,7 @@ class demo_engines {
 void greet(const running_addresses& at) {
   std::printf(
       "\nPenstock serves two emulated engines (model \"demo\") on http://%s\n"
-      "Metrics, health and the fleet: http://%s/metrics /readyz /debug/fleet\n"
+      "Status page: http://%s/ and /metrics /readyz /debug/fleet\n"
       "\nTry it:\n\n"
       "  curl -N http://%s/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "    -d '{\"model\":\"demo\",\"stream\":true,\"max_tokens\":32,"

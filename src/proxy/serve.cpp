@@ -9,6 +9,7 @@
 #include "proxy/admin/admin_server.hpp"
 #include "proxy/admin/fleet_page.hpp"
 #include "proxy/admin/metrics_page.hpp"
+#include "proxy/admin/status_page.hpp"
 #include "proxy/commands.hpp"
 #include "proxy/config/load.hpp"
 #include "proxy/config/reference.hpp"
@@ -29,6 +30,13 @@ std::optional<std::string> environment_variable(std::string_view name) {
 // The admin pages of a running process.
 std::map<std::string, admin::page_maker> pages_of(io::process& running) {
   std::map<std::string, admin::page_maker> pages;
+  pages["/"] = [&running](const auto& answer) {
+    running.collect([&running, answer](const worker::worker_metrics& cells, bool) {
+      answer(
+          {.content_type = "text/html; charset=utf-8",
+           .body = admin::status_page(cells, *running.fleet(), running.routing().board, io::read_clock())});
+    });
+  };
   pages["/metrics"] = [&running](const auto& answer) {
     running.collect([&running, answer](const worker::worker_metrics& cells, bool) {
       const auto& reloads = running.reloads();

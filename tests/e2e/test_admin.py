@@ -96,6 +96,23 @@ class Views(Case):
                 self.assertNotIn(secret, text)
 
 
+    async def test_the_status_page(self):
+        engines = [await self.fake() for _ in range(2)]
+        proxy = await self.proxy(*engines)
+        await self.stream(proxy, chat())
+
+        async def scraped():
+            page = (await proxy.ask_admin("/")).body.decode()
+            return "0.0 %</td>" not in page and "1.0 %</td>" in page and "1 requests ended, 1 of them well" in page
+        await proxy.until(scraped, "the page shows the request and the engines' figures")
+        response = await proxy.ask_admin("/")
+        self.assertTrue(response.header("content-type").startswith("text/html"))
+        page = response.body.decode()
+        for text in [e.url for e in engines] + ["Penstock", ">main ", ">up<", ">tiny<"]:
+            self.assertIn(text, page)
+        self.assertNotIn("<script", page)
+
+
 class AccessLog(Case):
     async def test_one_line_a_request(self):
         engine = await self.fake()

@@ -74,7 +74,7 @@ constexpr key_spec admin_keys[] = {
      .type = value_type::text,
      .fallback = "127.0.0.1:9090",
      .reload = false,
-     .text = "Address of `/metrics`, `/livez`, `/readyz` and `/debug/fleet`; \"\" for none. It has "
+     .text = "Address of the status page at `/`, `/metrics`, `/livez`, `/readyz` and `/debug/fleet`; \"\" for none. It has "
              "no access control: bind it where only operators and Prometheus reach it.",
      .member = slot_of<&admin_config::listen>()},
 };
