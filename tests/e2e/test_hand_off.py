@@ -4,9 +4,10 @@ import json
 import unittest
 
 from harness.case import Case
-from harness.hand_off import body_of, nixl_decode, nixl_prefill
+from harness.hand_off import (body_of, mooncake_decode, mooncake_prefill, moriio_decode, moriio_prefill, nixl_decode,
+                              nixl_prefill, sglang_leg, trtllm_context, trtllm_generation)
 from harness.process import free_port
-from harness.wire import Cut
+from harness.wire import Cut, chat
 
 CHAT = "/v1/chat/completions"
 FAST = ("--class", "instant", "--model", "tiny", "--kv-handshake", "20")
@@ -46,6 +47,12 @@ class HandOff(Case):
 
     async def undisaggregated(self, body):
         return content(await self.post(await self.emulated(*FAST), CHAT, body))
+
+    def assert_refused(self, response, field):
+        self.assertEqual(response.status, 400, response.body)
+        error = json.loads(response.body)["error"]
+        self.assertEqual(error["param"], field)
+        self.assertIn(field, error["message"])
 
 
 class Nixl(HandOff):
@@ -220,11 +227,269 @@ class Nixl(HandOff):
         self.assert_refused(await self.post(d, CHAT, leg), "kv_transfer_params")
         self.assertEqual(len((await self.leases(p))["open"]), 1)
 
-    def assert_refused(self, response, field):
-        self.assertEqual(response.status, 400, response.body)
-        error = json.loads(response.body)["error"]
-        self.assertEqual(error["param"], field)
-        self.assertIn(field, error["message"])
+
+class MoriIo(HandOff):
+    async def test_text_is_that_of_one_engine_once(self):
+        p, d = await self.pair("moriio")
+        body = body_of("word " * 100)
+        want = await self.undisaggregated(body)
+        prefilled = await self.post(p, CHAT, moriio_prefill(body, "tx-1"))
+        params = json.loads(prefilled.body)["kv_transfer_params"]
+        self.assertEqual(params["transfer_id"], "tx-1")
+        self.assertIsInstance(params["remote_block_ids"][0], int)  # a flat list, unlike NIXL's
+        leg = moriio_decode(body, prefilled.body)
+        self.assertEqual(content(await self.post(d, CHAT, leg)), want)
+        await self.eventually(p, open=[], fetched=1, pinned_blocks=0)
+        self.assertNotEqual(content(await self.post(d, CHAT, leg)), want)
+
+    async def test_wrong_legs_are_refused(self):
+        p, d = await self.pair("moriio")
+        body = body_of("word " * 50)
+        self.assert_refused(await self.post(p, CHAT, nixl_prefill(body)), "kv_transfer_params.transfer_id")
+        prefilled = (await self.post(p, CHAT, moriio_prefill(body, "tx-1"))).body
+        self.assert_refused(await self.post(p, CHAT, moriio_prefill(body, "tx-1")), "kv_transfer_params.transfer_id")
+        for key in ("remote_engine_id", "remote_block_ids", "remote_host", "remote_handshake_port",
+                    "remote_notify_port", "remote_dp_size", "tp_size", "transfer_id"):
+            leg = moriio_decode(body, prefilled)
+            del leg["kv_transfer_params"][key]
+            self.assert_refused(await self.post(d, CHAT, leg), f"kv_transfer_params.{key}")
+
+
+class Mooncake(HandOff):
+    async def bootstrap(self, engine):
+        """Address of the bootstrap server, and the engine ids of its ranks."""
+        address = (await self.leases(engine))["side_channel"]
+        ranks = await self.get(address, "/query")
+        return address, {int(r): e["engine_id"] for r, e in json.loads(ranks.body).items()}
+
+    async def legs(self, p, d, body, transfer_id, rank=0, headers=()):
+        address, ids = await self.bootstrap(p)
+        prefill = asyncio.ensure_future(self.post(p, CHAT, mooncake_prefill(body, transfer_id), headers))
+        decode = await self.post(d, CHAT, mooncake_decode(body, transfer_id, address, ids[rank]))
+        return await prefill, decode
+
+    async def test_concurrent_legs(self):
+        p, d = await self.pair("mooncake")
+        body = body_of("word " * 100)
+        prefilled, decoded = await self.legs(p, d, body, "xfer-1")
+        self.assertIsNone(json.loads(prefilled.body)["kv_transfer_params"])
+        self.assertEqual(content(decoded), await self.undisaggregated(body))
+        await self.eventually(p, open=[], fetched=1, pinned_blocks=0)
+
+    async def test_the_decode_leg_may_come_first(self):
+        p, d = await self.pair("mooncake")
+        body = body_of("word " * 100)
+        address, ids = await self.bootstrap(p)
+        decode = asyncio.ensure_future(self.post(d, CHAT, mooncake_decode(body, "xfer-1", address, ids[0])))
+        await self.eventually(d, loading=1)
+        self.assertEqual((await self.post(p, CHAT, mooncake_prefill(body, "xfer-1"))).status, 200)
+        self.assertEqual(content(await decode), await self.undisaggregated(body))
+
+    async def test_the_rank_that_did_the_prefill_is_asked(self):
+        p, d = await self.pair("mooncake", ("--data-parallel-size", "2"), ("--kv-partner-timeout", "300"))
+        body = body_of("word " * 50)
+        _, decoded = await self.legs(p, d, body, "xfer-1", 1, [("x-data-parallel-rank", "1")])
+        self.assertEqual(content(decoded), await self.undisaggregated(body))
+        _, decoded = await self.legs(p, d, body, "xfer-2", 0, [("x-data-parallel-rank", "1")])
+        self.assertEqual(decoded.status, 500)
+        prefilled, _ = await self.legs(p, d, body, "xfer-3", 0, [("x-data-parallel-rank", "2")])
+        self.assert_refused(prefilled, "x-data-parallel-rank")
+
+    async def test_a_leg_whose_other_leg_never_comes(self):
+        p, d = await self.pair("mooncake", ("--kv-lease", "200"), ("--kv-partner-timeout", "200"))
+        body = body_of("word " * 50)
+        address, ids = await self.bootstrap(p)
+        self.assertEqual((await self.post(d, CHAT, mooncake_decode(body, "xfer-1", address, ids[0]))).status, 500)
+        self.assertEqual((await self.post(p, CHAT, mooncake_prefill(body, "xfer-2"))).status, 200)
+        await self.eventually(p, open=[], expired=1, pinned_blocks=0)
+        # A spent id is one that nobody knows any more.
+        _, decoded = await self.legs(p, d, body, "xfer-3")
+        self.assertEqual(decoded.status, 200)
+        self.assertEqual((await self.post(d, CHAT, mooncake_decode(body, "xfer-3", address, ids[0]))).status, 500)
+
+    async def test_a_killed_prefill_engine_ends_the_wait(self):
+        p, d = await self.pair("mooncake")
+        body = body_of("word " * 50)
+        address, ids = await self.bootstrap(p)
+        decode = asyncio.ensure_future(self.post(d, CHAT, mooncake_decode(body, "xfer-1", address, ids[0])))
+        await self.eventually(d, loading=1, peers=1)
+        await p.kill()
+        self.assertEqual((await decode).status, 500)
+
+    async def test_another_prompt_gives_other_text(self):
+        p, d = await self.pair("mooncake")
+        body, other = body_of("one " * 50), body_of("two " * 50)
+        address, ids = await self.bootstrap(p)
+        await self.post(p, CHAT, mooncake_prefill(other, "xfer-1"))
+        decoded = await self.post(d, CHAT, mooncake_decode(body, "xfer-1", address, ids[0]))
+        self.assertNotEqual(content(decoded), await self.undisaggregated(body))
+
+    async def test_wrong_legs_are_refused(self):
+        p, d = await self.pair("mooncake")
+        body = body_of("word " * 50)
+        leg = mooncake_prefill(body, "xfer-1")
+        self.assert_refused(await self.post(p, CHAT, {**leg, "max_tokens": 4}), "max_tokens")
+        self.assert_refused(await self.post(p, CHAT, {**leg, "max_completion_tokens": 4}), "max_completion_tokens")
+        del leg["kv_transfer_params"]["transfer_id"]
+        self.assert_refused(await self.post(p, CHAT, leg), "kv_transfer_params.transfer_id")
+        for key in ("transfer_id", "remote_engine_id", "remote_bootstrap_addr"):
+            leg = mooncake_decode(body, "xfer-1", "127.0.0.1:1", "e_dp0")
+            del leg["kv_transfer_params"][key]
+            self.assert_refused(await self.post(d, CHAT, leg), f"kv_transfer_params.{key}")
+        leg = mooncake_decode(body, "xfer-1", "127.0.0.1:1", "e")
+        self.assert_refused(await self.post(d, CHAT, leg), "kv_transfer_params.remote_engine_id")
+
+
+class Sglang(HandOff):
+    async def pair_and_port(self, prefill=(), decode=()):
+        port = free_port()
+        p, d = await self.pair("sglang", ("--side-channel-port", str(port), *prefill), decode)
+        return p, d, port
+
+    async def legs(self, p, d, leg, target=CHAT):
+        return await asyncio.gather(self.post(p, target, leg), self.post(d, target, leg))
+
+    async def test_concurrent_legs(self):
+        p, d, port = await self.pair_and_port()
+        body = body_of("word " * 100)
+        prefilled, decoded = await self.legs(p, d, sglang_leg(body, port, 2**63 - 1))
+        self.assertEqual(content(decoded), await self.undisaggregated(body))
+        self.assertEqual(json.loads(prefilled.body)["usage"]["completion_tokens"], 1)
+        await self.eventually(p, open=[], fetched=1, pinned_blocks=0)
+
+    async def test_a_stream_and_a_null_port(self):
+        p, d = await self.pair("sglang", ("--side-channel-port", "8998"))
+        body = body_of("word " * 100)
+        leg = sglang_leg({**body, "stream": True}, None, 5)
+        (_, first), (_, events) = await asyncio.gather(self.stream(p, leg), self.stream(d, leg))
+        self.assert_whole(events, await self.undisaggregated(body))
+        self.assert_whole(first)
+
+    async def test_choices_have_rooms_of_their_own(self):
+        p, d, port = await self.pair_and_port()
+        body = body_of("word " * 50, n=2)
+        alone = json.loads((await self.post(await self.emulated(*FAST), CHAT, body)).body)["choices"]
+        _, decoded = await self.legs(p, d, sglang_leg(body, port, 11, 12))
+        self.assertEqual([c["message"] for c in json.loads(decoded.body)["choices"]], [c["message"] for c in alone])
+        await self.eventually(p, open=[], fetched=2)
+
+        batch = {"model": "tiny", "prompt": ["one " * 30, "two " * 30], "max_tokens": 9}
+        target = "/v1/completions"
+        alone = json.loads((await self.post(await self.emulated(*FAST), target, batch)).body)["choices"]
+        _, decoded = await self.legs(p, d, sglang_leg(batch, port, 13, 14), target)
+        self.assertEqual([c["text"] for c in json.loads(decoded.body)["choices"]], [c["text"] for c in alone])
+
+    async def test_a_leg_whose_other_leg_never_comes(self):
+        p, d, port = await self.pair_and_port(("--kv-partner-timeout", "200"), ("--kv-partner-timeout", "200"))
+        leg = sglang_leg(body_of("word " * 50), port, 7)
+        self.assertEqual((await self.post(p, CHAT, leg)).status, 500)
+        self.assertEqual((await self.post(d, CHAT, leg)).status, 500)
+        await self.eventually(p, open=[], granted=0, pinned_blocks=0)
+        await self.eventually(d, loading=0)
+
+    async def test_a_decode_leg_that_dies_holds_the_blocks(self):
+        p, d, port = await self.pair_and_port(("--kv-lease", "1000"), ("--kv-bandwidth", "0.001"))
+        leg = sglang_leg(body_of("word " * 50), port, 7)
+        prefill = asyncio.ensure_future(self.post(p, CHAT, leg))
+        decode = asyncio.ensure_future(self.post(d, CHAT, leg))
+        await self.eventually(p, granted=1)
+        await d.kill()
+        with self.assertRaises(Cut):
+            await decode
+        self.assertEqual(len((await self.leases(p))["open"]), 1)
+        self.assertEqual((await prefill).status, 500)
+        await self.eventually(p, open=[], expired=1, pinned_blocks=0)
+
+    async def test_wrong_legs_are_refused(self):
+        p, d, port = await self.pair_and_port(("--data-parallel-size", "4", "--kv-partner-timeout", "500"))
+        body = body_of("word " * 50)
+        for engine in (p, d):
+            self.assert_refused(await self.post(engine, CHAT, body), "bootstrap_room")
+            self.assert_refused(await self.post(engine, "/v1/responses", {"model": "tiny", "input": "x",
+                                "bootstrap_host": "127.0.0.1", "bootstrap_port": port, "bootstrap_room": 1}),
+                                "bootstrap_room")
+            for key in ("bootstrap_host", "bootstrap_port"):
+                leg = sglang_leg(body, port, 3)
+                del leg[key]
+                self.assert_refused(await self.post(engine, CHAT, leg), key)
+            self.assert_refused(await self.post(engine, CHAT, sglang_leg({**body, "n": 2}, port, 3)), "bootstrap_room")
+            self.assert_refused(await self.post(engine, CHAT, sglang_leg({**body, "n": 2}, port, 3, 3)),
+                                "bootstrap_room")
+        self.assert_refused(await self.post(p, CHAT, sglang_leg(body, port + 1, 3)), "bootstrap_port")
+        self.assert_refused(await self.post(p, CHAT, sglang_leg(body, port, 6), [("x-data-parallel-rank", "1")]),
+                            "bootstrap_room")
+        waiting = asyncio.ensure_future(self.post(p, CHAT, sglang_leg(body, port, 6), [("x-data-parallel-rank", "2")]))
+        while json.loads((await self.get(p, "/debug/requests")).body)["requests"][-1]["ended"] != "open":
+            await asyncio.sleep(0.01)
+        self.assert_refused(await self.post(p, CHAT, sglang_leg(body, port, 6)), "bootstrap_room")
+        await waiting
+
+
+class TrtLlm(HandOff):
+    async def context(self, engine, body, number=7, target=CHAT):
+        response = await self.post(engine, target, trtllm_context(body, number))
+        self.assertEqual(response.status, 200, response.body)
+        return response.body
+
+    async def test_context_then_generation(self):
+        p, d = await self.pair("trtllm")
+        body = body_of("word " * 100)
+        want = await self.undisaggregated(body)
+        first = await self.context(p, body, 2**60 + 1)
+        choice = json.loads(first)["choices"][0]
+        self.assertEqual(choice["finish_reason"], "not_finished")
+        self.assertEqual(choice["disaggregated_params"]["disagg_request_id"], 2**60 + 1)
+        leg = trtllm_generation(body, first)
+        self.assertEqual(content(await self.post(d, CHAT, leg)), want)
+        await self.eventually(p, open=[], fetched=1, pinned_blocks=0)
+        self.assertNotEqual(content(await self.post(d, CHAT, leg)), want)
+        # The prompt's tokens save the generation engine the cutting, whatever stands in the body.
+        ids = json.loads(first)["prompt_token_ids"]
+        leg = {**trtllm_generation(body, await self.context(p, body)), "prompt_token_ids": ids,
+               "messages": chat("other")["messages"]}
+        self.assertEqual(content(await self.post(d, CHAT, leg)), want)
+
+    async def test_text_completions(self):
+        p, d = await self.pair("trtllm")
+        target, body = "/v1/completions", {"model": "tiny", "prompt": "word " * 50, "max_tokens": 12}
+        want = json.loads((await self.post(await self.emulated(*FAST), target, body)).body)["choices"][0]["text"]
+        first = await self.context(p, body, 7, target)
+        leg = {**trtllm_generation(body, first), "prompt": json.loads(first)["prompt_token_ids"]}
+        answer = await self.post(d, target, leg)
+        self.assertEqual(json.loads(answer.body)["choices"][0]["text"], want)
+
+    async def test_a_context_answer_that_is_complete(self):
+        p, _ = await self.pair("trtllm")
+        body = body_of("word " * 50, max_tokens=1)
+        choice = json.loads(await self.context(p, body))["choices"][0]
+        self.assertEqual(choice["finish_reason"], "length")
+        word = choice["message"]["content"]
+        stopped = json.loads(await self.context(p, body_of("word " * 50, stop=[word])))["choices"][0]
+        self.assertEqual(stopped["finish_reason"], "stop")
+        self.assertNotIn("disaggregated_params", stopped)
+        self.assertEqual((await self.leases(p))["granted"], 1)  # the first alone
+        self.assertEqual(len((await self.leases(p))["open"]), 1)
+
+    async def test_wrong_legs_are_refused(self):
+        p, d = await self.pair("trtllm")
+        body = body_of("word " * 50)
+        leg = trtllm_context(body, 7)
+        self.assert_refused(await self.post(p, CHAT, {**leg, "stream": True}), "stream")
+        self.assert_refused(await self.post(p, CHAT, {**leg, "n": 2}), "n")
+        self.assert_refused(await self.post(p, CHAT, body), "disaggregated_params")
+        self.assert_refused(await self.post(p, CHAT, {**leg, "disaggregated_params": {"request_type": "context"}}),
+                            "disaggregated_params.request_type")
+        self.assert_refused(await self.post(p, CHAT, {**leg, "disaggregated_params": {
+            "request_type": "context_only"}}), "disaggregated_params.disagg_request_id")
+        first = await self.context(p, body)
+        for key in ("ctx_request_id", "first_gen_tokens", "encoded_opaque_state", "disagg_request_id"):
+            leg = trtllm_generation(body, first)
+            del leg["disaggregated_params"][key]
+            self.assert_refused(await self.post(d, CHAT, leg), f"disaggregated_params.{key}")
+        leg = trtllm_generation(body, first)
+        leg["disaggregated_params"]["disagg_request_id"] = 8
+        self.assert_refused(await self.post(d, CHAT, leg), "disaggregated_params.disagg_request_id")
+        self.assert_refused(await self.post(d, CHAT, trtllm_context(body, 7)), "disaggregated_params")
 
 
 if __name__ == "__main__":

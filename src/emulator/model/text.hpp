@@ -57,7 +57,11 @@ struct answer_request {
   std::vector<std::string> stop;
 };
 
-enum class finish_kind : std::uint8_t { length, stop };
+enum class finish_kind : std::uint8_t {
+  length,
+  stop,
+  not_finished  // a prefill leg that was asked for more than its one token (TensorRT-LLM)
+};
 
 // A whole answer. Token i is bytes [4 i, 4 i + 4) of `text` as far as there are; a natural end is one
 // more token without text, as an end-of-sequence token is.

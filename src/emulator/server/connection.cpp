@@ -169,6 +169,7 @@ engine_call tcp_connection::take_call() {
   call.target = std::string(request.target());
   call.content_type = std::string(request[http::field::content_type]);
   call.request_id = std::string(request["x-request-id"]);
+  call.dp_rank = std::string(request["x-data-parallel-rank"]);
   const auto faults = request.equal_range("x-emulator-fault");
   for (auto f = faults.first; f != faults.second; ++f)
     call.faults += (call.faults.empty() ? "" : ",") + std::string(f->value());

@@ -83,15 +83,19 @@ const std::vector<option>& hand_off_table() {
   using o = engine_options;
   using s = const std::string&;
   static const std::vector<option> options = {
-      {"--connector", "NAME", "hand-offs between prefill and decode engines: none or nixl (none)",
+      {"--connector", "NAME", "nixl, mooncake, sglang, trtllm, moriio (read mode) or none (none)",
        set_connector},
       {"--role", "ROLE", "legs that it plays: prefill, decode, or both (both)", set_role},
       {"--engine-id", "ID", "its name in hand-offs (another one at each start)",
        [](o& x, s v) { return x.hand_off.engine_id = v, std::string{}; }},
-      {"--side-channel-port", "P", "where other engines fetch KV; 0 takes any free one (0)",
+      {"--side-channel-port", "P", "where others fetch KV, and the bootstrap server; 0: any free one (0)",
        [](o& x, s v) { return read_number(v, x.hand_off.side_port, std::uint16_t{0}); }},
-      {"--kv-lease", "MS", "how long KV waits to be fetched (30000)",
+      {"--data-parallel-size", "N", "ranks of a prefill engine: mooncake, sglang (1)",
+       [](o& x, s v) { return read_number(v, x.hand_off.dp_size, 1U); }},
+      {"--kv-lease", "MS", "how long KV waits to be fetched (nixl 30000; others as they have it)",
        [](o& x, s v) { return set_milliseconds(x.hand_off.lease, v); }},
+      {"--kv-partner-timeout", "MS", "how long a concurrent leg waits for the other (the lease)",
+       [](o& x, s v) { return set_milliseconds(x.hand_off.partner_timeout, v); }},
       {"--kv-bytes-per-token", "N", "bytes of a token's KV (131072)",
        [](o& x, s v) { return read_number(v, x.hand_off.transfer.bytes_per_token, 1U); }},
       {"--kv-bandwidth", "X", "gigabytes a second that it receives; 0: no time at all (25)", set_bandwidth},
@@ -156,6 +160,8 @@ const option* find_option(std::string_view name) {
 
 // What cannot go together.
 std::string conflict(const engine_options& o) {
+  if (o.hand_off.connector == connector_kind::sglang && o.hand_off.role == engine_role::both)
+    return "--connector sglang needs --role prefill or decode: its legs look alike";
   if (o.hand_off.connector != connector_kind::none || o.hand_off.role == engine_role::both) return {};
   return fmt::format("--role {} needs a --connector ({})", name(o.hand_off.role), connector_list());
 }

@@ -57,6 +57,7 @@ void exchange::abandon() {
 void exchange::release() {
   for (choice& c : choices_) {
     c.load.reset();
+    if (std::exchange(c.open, false)) setup_.kv->source().forget(setup_.leg.ids[&c - choices_.data()]);
     if (c.sequence != 0) setup_.core.cancel(std::exchange(c.sequence, 0));
   }
 }
@@ -75,13 +76,35 @@ void exchange::submit() {
     for (std::uint32_t i = 0; i < (generates ? r.n : 1); ++i) {
       choices_.emplace_back().prompt = p;
       answers_.push_back(generates ? answer_for(r, p, i) : answer{});
+      if (setup_.asked_for_more && answers_.back().finish == finish_kind::length)
+        answers_.back().finish = finish_kind::not_finished;
     }
   }
   unfinished_ = choices_.size();
   const bool at_once = setup_.plan.breaks != break_kind::none && setup_.plan.break_after == 0;
   if (at_once && (setup_.plan.breaks != break_kind::half_chunk || !r.stream)) break_off("");
   for (std::uint32_t i = 0; i < choices_.size() && result_ == outcome::open && !stalled_; ++i)
-    submit_choice(i);
+    meets() ? expect_choice(i) : submit_choice(i);
+  setup_.flush();
+}
+
+// SGLang's prefill begins when the decode engine has room for it, and its answer comes when that has fetched.
+void exchange::expect_choice(std::uint32_t index) {
+  choices_[index].open = true;
+  setup_.kv->source().expect(setup_.leg.ids[index],
+                             {[this, index] {
+                                submit_choice(index);
+                                setup_.flush();
+                              },
+                              [this, index](bool fetched) { on_closed(index, fetched); }});
+}
+
+void exchange::on_closed(std::uint32_t index, bool fetched) {
+  choices_[index].open = false;
+  if (result_ != outcome::open || stalled_) return;
+  if (!fetched) return fail_load();
+  if (--unfinished_ > 0) return;
+  finish();
   setup_.flush();
 }
 
@@ -105,7 +128,7 @@ void exchange::submit_choice(std::uint32_t index) {
   c.sequence = setup_.core.submit(std::move(s), *this, setup_.plan.slow);
   c.created = static_cast<std::uint32_t>(prompt.size() / block * block);
   if (c.sequence != 0 && setup_.leg.kind == leg_kind::decode) {
-    c.load = std::make_unique<kv_load>(setup_.kv->loader(), setup_.leg,
+    c.load = std::make_unique<kv_load>(setup_.kv->loader(), setup_.leg, index,
                                        [this, index](kv_load_result r) { on_kv(index, r); });
   }
   if (c.sequence != 0) return;
@@ -133,7 +156,7 @@ void exchange::on_event(const engine_event& event) {
       break;
     case engine_event_kind::finished:
       hand_over(index, std::exchange(found->sequence, 0));
-      if (--unfinished_ == 0 && !stalled_) finish();
+      if (!meets() && --unfinished_ == 0 && !stalled_) finish();
       break;
   }
 }
@@ -185,15 +208,31 @@ void exchange::fail_load() {
 // The blocks of a prefill leg's sequence go under a lease.
 void exchange::hand_over(std::uint32_t index, std::uint64_t sequence) {
   if (setup_.leg.kind != leg_kind::prefill || setup_.plan.no_hand_off) return;
-  if (stalled_) return setup_.core.unpin(sequence);
-  const std::vector<token_id>& prompt = setup_.request.prompts[choices_[index].prompt];
-  std::string id = shape_->public_id();
-  if (setup_.request.api == engine_api::completions) id += fmt::format("-{}", index);
-  id += fmt::format("-{:08x}", hash_text(id, sequence) >> 32);
-  std::string params = setup_.kv->grant(std::move(id), sequence, content_of(prompt, setup_.cache_seed),
-                                        static_cast<std::uint32_t>(prompt.size()), choices_[index].cached);
+  // A context answer that is complete is the answer, and nobody comes for its blocks.
+  const bool complete =
+      setup_.kv->options().connector == connector_kind::trtllm && answers_[index].finish == finish_kind::stop;
+  if (stalled_ || complete) return setup_.core.unpin(sequence);
+  engine_request& r = setup_.request;
+  const std::vector<token_id>& prompt = r.prompts[choices_[index].prompt];
+  kv_agent::prefilled done;
+  if (setup_.leg.ids.empty()) {
+    done.id = shape_->public_id();
+    if (r.api == engine_api::completions) done.id += fmt::format("-{}", index);
+    done.id += fmt::format("-{:08x}", hash_text(done.id, sequence) >> 32);
+  } else {
+    done.id = setup_.leg.ids[index];
+  }
+  done.sequence = sequence;
+  done.content = content_of(prompt, setup_.cache_seed);
+  done.tokens = static_cast<std::uint32_t>(prompt.size());
+  done.cached = choices_[index].cached;
+  done.first_token = answers_[index].tokens.front();
+  done.number = setup_.leg.number;
+  const std::string told = setup_.kv->grant(done);
   // vLLM tells it in whole answers only; a stream's blocks wait for their expiry.
-  if (!setup_.request.stream) setup_.request.kv_transfer_params = std::move(params);
+  if (r.stream || told.empty()) return;
+  (setup_.kv->options().connector == connector_kind::trtllm ? r.disaggregated_params : r.kv_transfer_params) =
+      told;
 }
 
 void exchange::on_token(std::uint32_t index) {

@@ -32,6 +32,7 @@ struct exchange_setup {
   std::function<void(const std::string& id, std::vector<token_id> tokens)> remember;
   kv_agent* kv = nullptr;  // set where `leg` is one
   hand_off_leg leg;
+  bool asked_for_more = false;  // a prefill leg whose one token is all that the engine makes of it
 };
 
 // Owns its sequences: destroying it takes them out of the engine at once.
@@ -67,9 +68,13 @@ class exchange final : public token_sink {
     bool begun = false;
     bool needs_kv = false, lost_kv = false;
     std::unique_ptr<kv_load> load;
+    bool open = false;  // its decode leg has not fetched yet
   };
 
   void submit_choice(std::uint32_t index);
+  bool meets() const { return setup_.leg.kind == leg_kind::prefill && setup_.leg.waits; }
+  void expect_choice(std::uint32_t index);
+  void on_closed(std::uint32_t index, bool fetched);
   std::vector<std::uint64_t> names_of(std::uint32_t index, std::uint64_t seed) const;
   void on_load(std::uint32_t index, std::uint32_t tokens);
   void on_kv(std::uint32_t index, kv_load_result result);

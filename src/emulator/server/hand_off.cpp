@@ -4,240 +4,93 @@
 #include <fmt/ranges.h>
 #include <simdjson.h>
 
-#include <algorithm>
-#include <utility>
-
 #include "emulator/server/json_text.hpp"
+#include "emulator/server/leg_checker.hpp"
 
 namespace penstock::emulator {
 namespace {
 
-using simdjson::SUCCESS;
-using simdjson::dom::array;
-using simdjson::dom::element;
-using simdjson::dom::object;
+using namespace std::chrono_literals;
 
-struct role_name {
+struct role_row {
   std::string_view name;
   engine_role role;
 };
-constexpr role_name role_names[] = {
+constexpr role_row roles[] = {
     {"both", engine_role::both}, {"prefill", engine_role::prefill}, {"decode", engine_role::decode}};
 
-struct connector_name {
+// `lease`: vLLM's kv_lease_duration, VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT, SGLang's
+// SGLANG_DISAGGREGATION_WAITING_TIMEOUT, TensorRT-LLM's kv_transfer_timeout_ms, MoRI-IO's defer_timeout.
+struct connector_row {
   std::string_view name;
   connector_kind kind;
+  std::chrono::milliseconds lease;
+  std::string_view member;  // that makes a body a leg
+  leg_reading (*read)(const leg_call&);
 };
-constexpr connector_name connector_names[] = {{"none", connector_kind::none}, {"nixl", connector_kind::nixl}};
-
-// Remembers the first complaint about a leg.
-class checker {
- public:
-  explicit checker(std::string leg) : leg_(std::move(leg)) {}
-
-  void complain(std::string_view field, std::string_view what) {
-    if (failure_) return;
-    failure_ = api_failure{400, fmt::format("{}: `{}` {} (parameter={})", leg_, field, what, field),
-                           "BadRequestError", std::string(field)};
-  }
-  std::optional<api_failure> take() { return std::move(failure_); }
-
- private:
-  std::string leg_;
-  std::optional<api_failure> failure_;
+constexpr connector_row connectors[] = {
+    {"none", connector_kind::none, 0s, "", nullptr},
+    {"nixl", connector_kind::nixl, 30s, "kv_transfer_params", read_nixl},
+    {"mooncake", connector_kind::mooncake, 480s, "kv_transfer_params", read_mooncake},
+    {"sglang", connector_kind::sglang, 300s, "bootstrap_room", read_sglang},
+    {"trtllm", connector_kind::trtllm, 60s, "disaggregated_params", read_trtllm},
+    {"moriio", connector_kind::moriio, 300s, "kv_transfer_params", read_moriio},
 };
 
-std::optional<element> member(const object& o, std::string_view key) {
-  element e;
-  if (o.at_key(key).get(e) != SUCCESS) return std::nullopt;
-  return e;
-}
-
-bool is_true(const object& o, std::string_view key) {
-  bool on = false;
-  return o.at_key(key).get(on) == SUCCESS && on;
-}
-
-// A flag that must have one value; left out counts as false.
-void want_flag(const object& o, std::string_view path, std::string_view key, bool wanted, checker& check) {
-  const auto e = member(o, key);
-  bool on = false;
-  if (e && !e->is_null() && e->get(on) != SUCCESS)
-    return check.complain(fmt::format("{}{}", path, key), "must be a boolean");
-  if (on != wanted)
-    check.complain(fmt::format("{}{}", path, key), wanted ? "must be true" : "must not be true");
-}
-
-void want_number(const object& o, std::string_view key, std::int64_t wanted, bool required, checker& check) {
-  const auto e = member(o, key);
-  std::int64_t v = 0;
-  if (!e || e->is_null()) {
-    if (required) check.complain(key, fmt::format("must be {} and is missing", wanted));
-  } else if (e->get(v) != SUCCESS || v != wanted) {
-    check.complain(key, fmt::format("must be {}, got {}", wanted, std::string(simdjson::minify(*e))));
-  }
-}
-
-void want_absent(const object& o, std::string_view key, checker& check) {
-  if (const auto e = member(o, key); e && !e->is_null()) check.complain(key, "must not be set");
-}
-
-// One prompt and one choice: more share one hand-off and the second finds foreign KV.
-void want_single(const object& body, checker& check) {
-  if (member(body, "n")) want_number(body, "n", 1, false, check);
-  if (member(body, "best_of")) want_number(body, "best_of", 1, false, check);
-  if (is_true(body, "use_beam_search")) check.complain("use_beam_search", "cannot be handed off");
-  if (is_true(body, "echo")) check.complain("echo", "cannot be handed off");
-  want_absent(body, "prompt_logprobs", check);
-  array prompts;
-  const auto prompt = member(body, "prompt");
-  if (!prompt || prompt->get(prompts) != SUCCESS || prompts.size() == 0) return;
-  std::int64_t id = 0;
-  if (prompts.at(0).get(id) != SUCCESS)
-    check.complain("prompt", "must be one prompt, not an array of prompts");
-}
-
-// The limits that make a request a prefill, as llm-d's side-car primes it.
-void want_one_token(engine_api api, const object& body, checker& check) {
-  if (api == engine_api::responses) {
-    want_number(body, "max_output_tokens", 1, true, check);
-  } else {
-    want_number(body, "max_tokens", 1, true, check);
-    want_number(body, "max_completion_tokens", 1, api == engine_api::chat, check);
-    want_number(body, "min_tokens", 1, api != engine_api::messages, check);
-  }
-  want_flag(body, "", "stream", false, check);
-  want_absent(body, "stream_options", check);
-}
-
-constexpr std::string_view params_path = "kv_transfer_params.";
-
-// Fields that are there and not null.
-std::optional<element> required(const object& params, std::string_view key, checker& check) {
-  const auto e = member(params, key);
-  if (e && !e->is_null()) return e;
-  check.complain(fmt::format("{}{}", params_path, key),
-                 "is missing: the prefill answer's object goes in verbatim");
-  return std::nullopt;
-}
-
-template <class Value>
-void read_required(const object& params, std::string_view key, Value& value, checker& check) {
-  const auto e = required(params, key, check);
-  if (e && e->get(value) != SUCCESS)
-    check.complain(fmt::format("{}{}", params_path, key), "is not of the type that the prefill answer had");
-}
-
-void read_blocks(const object& params, hand_off_leg& leg, checker& check) {
-  const auto e = required(params, "remote_block_ids", check);
-  if (!e) return;
-  array groups, ids;
-  if (e->get(groups) != SUCCESS)
-    return check.complain("kv_transfer_params.remote_block_ids", "must be an array of arrays of numbers");
-  for (const element group : groups) {
-    if (group.get(ids) != SUCCESS)
-      return check.complain("kv_transfer_params.remote_block_ids", "must be an array of arrays of numbers");
-    for (const element one : ids) {
-      std::uint64_t id = 0;
-      if (one.get(id) != SUCCESS || id >= no_block)
-        return check.complain("kv_transfer_params.remote_block_ids", "must be an array of arrays of numbers");
-      leg.blocks.push_back(static_cast<block_id>(id));
-    }
-  }
-}
-
-leg_reading nixl_prefill(const hand_off_options& options, engine_api api, const object& body,
-                         const object& params) {
-  checker check("NIXL prefill leg");
-  want_one_token(api, body, check);
-  want_single(body, check);
-  want_flag(params, params_path, "do_remote_prefill", false, check);
-  for (const std::string_view key :
-       {"remote_engine_id", "remote_block_ids", "remote_host", "remote_port", "remote_request_id"}) {
-    if (const auto e = member(params, key); e && !e->is_null())
-      check.complain(fmt::format("{}{}", params_path, key), "must be null or left out");
-  }
-  leg_reading r;
-  r.leg.kind = leg_kind::prefill;
-  if (options.checks_legs) r.failure = check.take();
-  return r;
-}
-
-leg_reading nixl_decode(const hand_off_options& options, const object& body, const object& params) {
-  leg_reading r;
-  r.leg.kind = leg_kind::decode;
-  const auto has = [&](std::string_view key) { return member(params, key).has_value(); };
-  r.deadly =
-      !has("remote_engine_id") && !has("remote_block_ids") && !has("remote_host") && !has("remote_port");
-  checker check("NIXL decode leg");
-  want_flag(params, params_path, "do_remote_decode", false, check);
-  std::string_view engine, host, id;
-  std::uint64_t port = 0;
-  read_required(params, "remote_engine_id", engine, check);
-  read_required(params, "remote_request_id", id, check);
-  read_required(params, "remote_host", host, check);
-  read_required(params, "remote_port", port, check);
-  read_blocks(params, r.leg, check);
-  if (port > 65535) check.complain("kv_transfer_params.remote_port", "is not a port");
-  r.leg.remote_engine = engine;
-  r.leg.remote_host = host;
-  r.leg.remote_port = static_cast<std::uint16_t>(port);
-  r.leg.id = id;
-  checker strict("NIXL decode leg");
-  for (const std::string_view key : {"tp_size", "dcp_size", "pp_size", "remote_num_tokens", "transfer_mode",
-                                     "remote_prefill_cached_tokens"}) {
-    required(params, key, strict);
-  }
-  if (!member(params, "remote_blocks_expiry_time")) required(params, "remote_blocks_expiry_time", strict);
-  want_single(body, strict);
-  r.failure = check.take();
-  if (!r.failure && options.checks_legs) r.failure = strict.take();
-  return r;
-}
-
-leg_reading read_nixl(const hand_off_options& options, engine_api api, const object& body) {
-  object params;
-  if (const auto e = member(body, "kv_transfer_params"); e && !e->is_null()) {
-    if (e->get(params) != SUCCESS) {
-      leg_reading r;
-      r.failure = api_failure{400, "`kv_transfer_params` must be an object (parameter=kv_transfer_params)",
-                              "BadRequestError", "kv_transfer_params"};
-      return r;
-    }
-    if (is_true(params, "do_remote_prefill")) return nixl_decode(options, body, params);
-    if (is_true(params, "do_remote_decode")) return nixl_prefill(options, api, body, params);
-  }
-  return {};
-}
+const connector_row& row(connector_kind kind) { return connectors[static_cast<std::size_t>(kind)]; }
 
 // A leg that this engine's role does not play, and a whole request where only legs belong.
-std::optional<api_failure> wrong_role(engine_role role, leg_kind leg) {
-  if (role == engine_role::prefill && leg != leg_kind::prefill) {
-    return api_failure{
-        400,
-        "This engine has --role prefill and serves prefill legs only: `kv_transfer_params` must ask "
-        "with do_remote_decode (parameter=kv_transfer_params)",
-        "BadRequestError", "kv_transfer_params"};
-  }
-  if (role == engine_role::decode && leg == leg_kind::prefill) {
-    return api_failure{
-        400, "This engine has --role decode and takes no prefill leg (parameter=kv_transfer_params)",
-        "BadRequestError", "kv_transfer_params"};
-  }
-  return std::nullopt;
+std::optional<api_failure> wrong_role(const hand_off_options& options, leg_kind leg) {
+  const std::string_view member = row(options.connector).member;
+  leg_checker check("This engine has another --role");
+  if (options.role == engine_role::prefill && leg != leg_kind::prefill)
+    check.complain(member, "must ask for a prefill: the engine has --role prefill and does nothing else");
+  if (options.role == engine_role::decode && leg == leg_kind::prefill)
+    check.complain(member, "asks for a prefill, but the engine has --role decode");
+  return check.take();
+}
+
+// One group of blocks: engines whose layers are all alike have one. Members in the order of vLLM 0.32.0.
+std::string nixl_json(const granted_lease& l) {
+  return fmt::format(
+      R"({{"do_remote_prefill":true,"do_remote_decode":false,"remote_block_ids":[[{}]],)"
+      R"("remote_engine_id":{},"remote_request_id":{},"remote_host":{},"remote_port":{},"tp_size":1,)"
+      R"("dcp_size":1,"pp_size":1,"remote_num_tokens":{},"remote_blocks_expiry_time":null,)"
+      R"("transfer_mode":"pull","remote_prefill_cached_tokens":{}}})",
+      fmt::join(l.blocks, ","), quote(l.engine_id), quote(l.lease_id), quote(l.host), l.port, l.tokens,
+      l.cached);
+}
+
+std::string moriio_json(const granted_lease& l) {
+  return fmt::format(
+      R"({{"do_remote_prefill":true,"do_remote_decode":false,"remote_block_ids":[{}],)"
+      R"("remote_engine_id":{},"remote_host":{},"remote_handshake_port":{},"remote_notify_port":{},)"
+      R"("remote_dp_size":1,"tp_size":1,"transfer_id":{}}})",
+      fmt::join(l.blocks, ","), quote(l.engine_id), quote(l.host), l.port, l.port, quote(l.lease_id));
+}
+
+std::string trtllm_json(const granted_lease& l) {
+  const std::string state = fmt::format(
+      R"({{"engine":{},"host":{},"port":{},"lease":{},"number":{},"blocks":[{}]}})", quote(l.engine_id),
+      quote(l.host), l.port, quote(l.lease_id), l.number, fmt::join(l.blocks, ","));
+  return fmt::format(
+      R"({{"request_type":"context_only","first_gen_tokens":[{}],"first_gen_log_probs":null,)"
+      R"("first_gen_logits":null,"ctx_request_id":{},"encoded_opaque_state":"{}","draft_tokens":null,)"
+      R"("disagg_request_id":{},"ctx_dp_rank":0,"ctx_info_endpoint":null,"schedule_style":null}})",
+      l.first_token, l.number, base64(state), l.number);
 }
 
 }  // namespace
 
 std::optional<engine_role> role_named(std::string_view name) {
-  for (const role_name& r : role_names) {
+  for (const role_row& r : roles) {
     if (r.name == name) return r.role;
   }
   return std::nullopt;
 }
 
 std::optional<connector_kind> connector_named(std::string_view name) {
-  for (const connector_name& c : connector_names) {
+  for (const connector_row& c : connectors) {
     if (c.name == name) return c.kind;
   }
   return std::nullopt;
@@ -245,44 +98,49 @@ std::optional<connector_kind> connector_named(std::string_view name) {
 
 std::string connector_list() {
   std::string all;
-  for (const connector_name& c : connector_names) all += (all.empty() ? "" : ", ") + std::string(c.name);
+  for (const connector_row& c : connectors) all += (all.empty() ? "" : ", ") + std::string(c.name);
   return all;
 }
 
 std::string_view name(engine_role role) {
-  for (const role_name& r : role_names) {
+  for (const role_row& r : roles) {
     if (r.role == role) return r.name;
   }
   return {};
 }
 
-std::string_view name(connector_kind kind) {
-  for (const connector_name& c : connector_names) {
-    if (c.kind == kind) return c.name;
-  }
-  return {};
+std::string_view name(connector_kind kind) { return row(kind).name; }
+
+std::chrono::milliseconds lease_of(const hand_off_options& options) {
+  return options.lease.count() > 0 ? options.lease : row(options.connector).lease;
 }
 
-leg_reading read_leg(const hand_off_options& options, engine_api api, std::string_view body) {
+std::chrono::milliseconds partner_timeout_of(const hand_off_options& options) {
+  return options.partner_timeout.count() > 0 ? options.partner_timeout : lease_of(options);
+}
+
+leg_reading read_leg(const hand_off_options& options, engine_api api, std::string_view body,
+                     std::string_view dp_rank) {
   if (options.connector == connector_kind::none || api > engine_api::messages) return {};
   simdjson::dom::parser parser;
   const simdjson::padded_string padded(body);
-  object o;
-  if (parser.parse(padded).get(o) != SUCCESS) return {};
-  leg_reading r = read_nixl(options, api, o);
-  if (!r.failure && options.checks_legs) r.failure = wrong_role(options.role, r.leg.kind);
+  simdjson::dom::object o;
+  if (parser.parse(padded).get(o) != simdjson::SUCCESS) return {};
+  leg_reading r = row(options.connector).read({options, api, o, dp_rank});
+  if (!r.failure && options.checks_legs) r.failure = wrong_role(options, r.leg.kind);
   return r;
 }
 
-// One group of blocks: engines whose layers are all alike have one.
-std::string to_json(const nixl_params& p) {
-  return fmt::format(
-      R"({{"do_remote_prefill":true,"do_remote_decode":false,"remote_block_ids":[[{}]],)"
-      R"("remote_engine_id":{},"remote_request_id":{},"remote_host":{},"remote_port":{},"tp_size":1,)"
-      R"("dcp_size":1,"pp_size":1,"remote_num_tokens":{},"remote_blocks_expiry_time":null,)"
-      R"("transfer_mode":"pull","remote_prefill_cached_tokens":{}}})",
-      fmt::join(p.blocks, ","), quote(p.engine_id), quote(p.lease_id), quote(p.host), p.port, p.tokens,
-      p.cached);
+std::string to_json(connector_kind connector, const granted_lease& lease) {
+  switch (connector) {
+    case connector_kind::nixl: return nixl_json(lease);
+    case connector_kind::moriio: return moriio_json(lease);
+    case connector_kind::trtllm: return trtllm_json(lease);
+    case connector_kind::none:
+    case connector_kind::mooncake:
+    case connector_kind::sglang: break;
+  }
+  return {};
 }
 
 }  // namespace penstock::emulator

@@ -6,6 +6,11 @@
 #include <iterator>
 
 namespace penstock::emulator {
+namespace {
+
+constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+}  // namespace
 
 void append_escaped(std::string& out, std::string_view text) {
   for (const char c : text) {
@@ -34,7 +39,6 @@ std::string quote(std::string_view text) {
 std::string quote_or_null(std::string_view text) { return text.empty() ? "null" : quote(text); }
 
 std::string base64(std::string_view bytes) {
-  constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
     std::uint32_t group = 0;
@@ -45,6 +49,24 @@ std::string base64(std::string_view bytes) {
       out += i + k > bytes.size() ? '=' : digits[(group >> (18 - 6 * k)) & 63];
     }
   }
+  return out;
+}
+
+std::optional<std::string> from_base64(std::string_view text) {
+  if (text.size() % 4 != 0) return std::nullopt;
+  const std::size_t padding = text.size() - text.substr(0, text.find_last_not_of('=') + 1).size();
+  if (padding > 2) return std::nullopt;
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); i += 4) {
+    std::uint32_t group = 0;
+    for (std::size_t k = 0; k < 4; ++k) {
+      const std::size_t at = i + k < text.size() - padding ? digits.find(text[i + k]) : 0;
+      if (at == std::string_view::npos) return std::nullopt;
+      group = (group << 6) | static_cast<std::uint32_t>(at);
+    }
+    for (const int shift : {16, 8, 0}) out += static_cast<char>((group >> shift) & 0xff);
+  }
+  out.resize(out.size() - padding);
   return out;
 }
 

@@ -1,6 +1,7 @@
 // Small helpers for writing JSON by hand in the exact order of vLLM's answers.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -13,5 +14,7 @@ std::string quote(std::string_view text);
 // With quotes, or null when empty.
 std::string quote_or_null(std::string_view text);
 std::string base64(std::string_view bytes);
+// Nothing when that is no base64 with its padding.
+std::optional<std::string> from_base64(std::string_view text);
 
 }  // namespace penstock::emulator

@@ -13,6 +13,7 @@ namespace penstock::emulator {
 void kv_agent::start(const std::string& host, std::string engine_id) {
   loader_.call_me(engine_id);
   source_.listen(host, std::move(engine_id));
+  options_.side_port = source_.port();
 }
 
 void kv_agent::stop() {
@@ -20,11 +21,10 @@ void kv_agent::stop() {
   loader_.stop();
 }
 
-std::string kv_agent::grant(std::string id, std::uint64_t sequence, std::uint64_t content,
-                            std::uint32_t tokens, std::uint32_t cached) {
-  const kv_lease& lease = source_.grant(std::move(id), sequence, content, tokens);
-  return to_json(
-      {source_.engine_id(), lease.id, source_.host(), source_.port(), lease.blocks, tokens, cached});
+std::string kv_agent::grant(const prefilled& p) {
+  const kv_lease& lease = source_.grant(p.id, p.sequence, p.content, p.tokens);
+  return to_json(options_.connector, {source_.engine_id(), lease.id, source_.host(), source_.port(),
+                                      lease.blocks, p.tokens, p.cached, p.number, p.first_token});
 }
 
 std::string kv_agent::leases_json(const engine_counters& engine, instant now) const {
@@ -33,10 +33,10 @@ std::string kv_agent::leases_json(const engine_counters& engine, instant now) co
   std::string text = fmt::format(
       R"({{"engine_id":{},"connector":"{}","role":"{}","side_channel":"{}:{}","granted":{},"fetched":{},)"
       R"("aborted":{},"expired":{},"late":{},"wrong_reads":{},"pinned_blocks":{},"loading":{},"loaded":{},)"
-      R"("failed":{},"open":[)",
+      R"("failed":{},"peers":{},"open":[)",
       quote(source_.engine_id()), name(options_.connector), name(options_.role), source_.host(),
       source_.port(), c.granted, c.fetched, c.aborted, c.expired, c.late, c.wrong_reads,
-      engine.kv_blocks_pinned, engine.loading, l.transfers, l.failed);
+      engine.kv_blocks_pinned, engine.loading, l.transfers, l.failed, loader_.peers());
   for (const auto& [id, lease] : source_.leases().open()) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(lease.expires - now);
     fmt::format_to(std::back_inserter(text),
@@ -62,16 +62,18 @@ std::string kv_agent::metrics_text(const engine_counters& engine, std::string_vi
         "# HELP {0} {1}\n# TYPE {0} histogram\n{0}_bucket{2} {4}\n{0}_count{3} {4}\n{0}_sum{3} {5}\n", name,
         help, with("le=\"+Inf\""), labels, static_cast<double>(count), sum);
   };
-  const load_counters& l = loader_.counters();
-  const lease_counters& c = source_.leases().counters();
-  histogram("vllm:nixl_xfer_time_seconds", "Time of KV transfers.", l.transfers, l.transfer_seconds);
-  histogram("vllm:nixl_post_time_seconds", "Time to post KV transfers.", l.transfers, l.post_seconds);
-  histogram("vllm:nixl_bytes_transferred", "Bytes of KV transfers.", l.transfers,
-            static_cast<double>(l.bytes));
-  counter("vllm:nixl_num_failed_transfers_total", "KV transfers that failed.", l.failed);
-  counter("vllm:nixl_num_kv_expired_reqs_total", "Leases that expired before anybody fetched.", c.expired);
-  counter("vllm:nixl_num_notifications_after_expiry_total", "Notifications for what was no longer held.",
-          c.late);
+  if (options_.connector == connector_kind::nixl) {
+    const load_counters& l = loader_.counters();
+    const lease_counters& c = source_.leases().counters();
+    histogram("vllm:nixl_xfer_time_seconds", "Time of KV transfers.", l.transfers, l.transfer_seconds);
+    histogram("vllm:nixl_post_time_seconds", "Time to post KV transfers.", l.transfers, l.post_seconds);
+    histogram("vllm:nixl_bytes_transferred", "Bytes of KV transfers.", l.transfers,
+              static_cast<double>(l.bytes));
+    counter("vllm:nixl_num_failed_transfers_total", "KV transfers that failed.", l.failed);
+    counter("vllm:nixl_num_kv_expired_reqs_total", "Leases that expired before anybody fetched.", c.expired);
+    counter("vllm:nixl_num_notifications_after_expiry_total", "Notifications for what was no longer held.",
+            c.late);
+  }
   counter("vllm:external_prefix_cache_queries_total", "Prompt tokens that are not cached here.",
           engine.load_queries);
   counter("vllm:external_prefix_cache_hits_total", "Of these, those that other engines promised.",

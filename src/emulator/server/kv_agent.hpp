@@ -19,9 +19,15 @@ class kv_agent {
   void start(const std::string& host, std::string engine_id);
   void stop();
 
-  // Leases the blocks of a prefill leg that has finished: its answer's kv_transfer_params.
-  std::string grant(std::string id, std::uint64_t sequence, std::uint64_t content, std::uint32_t tokens,
-                    std::uint32_t cached);
+  // Leases the blocks of a prefill leg that has finished: what its answer tells of it, or "".
+  struct prefilled {
+    std::string id;  // of the lease
+    std::uint64_t sequence = 0, content = 0;
+    std::uint32_t tokens = 0, cached = 0;
+    token_id first_token = 0;
+    std::int64_t number = 0;
+  };
+  std::string grant(const prefilled& p);
 
   const hand_off_options& options() const { return options_; }
   kv_source& source() { return source_; }

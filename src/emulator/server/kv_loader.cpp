@@ -12,26 +12,42 @@ namespace penstock::emulator {
 namespace asio = boost::asio;
 using boost::system::error_code;
 
-kv_load::kv_load(kv_loader& loader, hand_off_leg leg, done_call done)
+kv_load::kv_load(kv_loader& loader, const hand_off_leg& leg, std::uint32_t index, done_call done)
     : loader_(loader),
-      leg_(std::move(leg)),
+      engine_(leg.remote_engine),
+      id_(leg.ids.at(index)),
+      blocks_(leg.blocks),
+      waits_(leg.waits),
       done_(std::move(done)),
-      peer_(loader.peer(leg_.remote_host, leg_.remote_port)),
+      peer_(loader.peer(leg.remote_host, leg.remote_port)),
       tag_(loader.next_tag_++),
-      timer_(loader.context_) {
+      timer_(loader.context_),
+      patience_(loader.context_) {
   peer_->join(*this);
+  if (!waits_) return;
+  patience_.expires_after(partner_timeout_of(loader.options_));
+  patience_.async_wait([this, alive = std::weak_ptr<bool>(alive_)](error_code ec) {
+    if (!ec && !alive.expired() && !content_) give_up();
+  });
 }
 
 kv_load::~kv_load() {
   if (over_) return;
   peer_->leave(*this);
-  peer_->say(leg_.remote_engine, "abort " + leg_.id);
+  peer_->say(engine_, "abort " + id_);
 }
 
 // Another engine than the one that did the prefill: it was restarted, or the proxy mixed them up.
 void kv_load::contacted() {
-  if (peer_->engine_id() != leg_.remote_engine) return fail();
-  peer_->say(leg_.remote_engine, fmt::format("read {} {} {}", tag_, fmt::join(leg_.blocks, ","), leg_.id));
+  if (!engine_.empty() && peer_->engine_id() != engine_) return fail();
+  peer_->say(engine_, waits_ ? fmt::format("await {} {}", tag_, id_)
+                             : fmt::format("read {} {} {}", tag_, fmt::join(blocks_, ","), id_));
+}
+
+// The other leg did not come.
+void kv_load::give_up() {
+  peer_->say(engine_, "abort " + id_);
+  fail();
 }
 
 void kv_load::content(std::uint64_t what) {
@@ -56,7 +72,7 @@ void kv_load::move() {
     c.bytes += std::uint64_t{tokens_} * loader_.link_.settings().bytes_per_token;
     c.transfer_seconds += took;
     c.post_seconds += seconds(loader_.link_.settings().post);
-    peer_->say(leg_.remote_engine, "done " + leg_.id);
+    peer_->say(engine_, "done " + id_);
     over_ = true;
     peer_->leave(*this);
     report({true, *content_});

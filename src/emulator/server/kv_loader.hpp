@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "emulator/model/kv_transfer.hpp"
 #include "emulator/server/engine_core.hpp"
@@ -31,7 +32,8 @@ class kv_load {
  public:
   using done_call = std::function<void(kv_load_result)>;
 
-  kv_load(kv_loader& loader, hand_off_leg leg, done_call done);
+  // `index`: which of the leg's choices.
+  kv_load(kv_loader& loader, const hand_off_leg& leg, std::uint32_t index, done_call done);
   ~kv_load();
   kv_load(const kv_load&) = delete;
   kv_load& operator=(const kv_load&) = delete;
@@ -45,16 +47,20 @@ class kv_load {
   friend class kv_peer;
 
   void contacted();
+  void give_up();
   void content(std::uint64_t what);
   void move();
   void report(kv_load_result result);
+  const std::string& id() const { return id_; }
 
   kv_loader& loader_;
-  hand_off_leg leg_;
+  std::string engine_, id_;
+  std::vector<block_id> blocks_;
+  bool waits_;
   done_call done_;
   std::shared_ptr<kv_peer> peer_;
   std::uint64_t tag_;
-  boost::asio::steady_timer timer_;
+  boost::asio::steady_timer timer_, patience_;
   std::uint32_t tokens_ = 0;  // 0: nobody needs it yet
   double slower_ = 1;
   std::optional<std::uint64_t> content_;

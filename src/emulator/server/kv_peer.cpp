@@ -76,8 +76,8 @@ void kv_peer::met() {
 
 void kv_peer::beat() {
   if (owner_ == nullptr) return;
-  for (const auto& [tag, load] : loads_) say(engine_id_, "beat " + load->leg_.id);
-  timer_.expires_after(owner_->options_.lease / 6);
+  for (const auto& [tag, load] : loads_) say(engine_id_, "beat " + load->id());
+  timer_.expires_after(lease_of(owner_->options_) / 6);
   timer_.async_wait([self = shared_from_this()](error_code cancelled) {
     if (!cancelled) self->beat();
   });
@@ -114,7 +114,7 @@ void kv_peer::say(const std::string& engine, std::string line) {
     early_.emplace_back(engine, std::move(line));
     return;
   }
-  if (engine != engine_id_) return;
+  if (!engine.empty() && engine != engine_id_) return;
   // An id comes from a body and may hold anything; a line is one line.
   for (char& c : line) c = c == '\n' ? ' ' : c;
   waiting_ += line + "\n";

@@ -30,7 +30,7 @@ class kv_peer final : public std::enable_shared_from_this<kv_peer> {
 
   void join(kv_load& load);
   void leave(const kv_load& load);
-  // Sends a line to the engine of that id once it is reached; nobody else gets it.
+  // Sends a line to the engine of that id ("": any) once it is reached; nobody else gets it.
   void say(const std::string& engine, std::string line);
 
  private:

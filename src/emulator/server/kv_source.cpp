@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/write.hpp>
 #include <charconv>
 #include <utility>
+
+#include "emulator/server/json_text.hpp"
 
 namespace penstock::emulator {
 namespace asio = boost::asio;
@@ -54,11 +57,17 @@ class kv_source::session final : public std::enable_shared_from_this<session> {
                            [self = shared_from_this()](error_code ec, std::size_t n) {
                              if (self->owner_ == nullptr) return;
                              if (ec) return self->gone();
-                             std::string_view line(self->inbox_.data(), n - 1);
-                             self->send(self->owner_->answer(line));
+                             const std::string line = self->inbox_.substr(0, n - 1);
                              self->inbox_.erase(0, n);
-                             self->read();
+                             self->on_line(line);
+                             if (self->owner_ != nullptr) self->read();
                            });
+  }
+
+  void send(std::string text) {
+    if (text.empty()) return;
+    waiting_ += text;
+    if (sending_.empty()) write();
   }
 
   void close() {
@@ -68,10 +77,12 @@ class kv_source::session final : public std::enable_shared_from_this<session> {
   }
 
  private:
-  void send(std::string text) {
-    if (text.empty()) return;
-    waiting_ += text;
-    if (sending_.empty()) write();
+  void on_line(const std::string& line) {
+    if (request_.empty() && !line.starts_with("GET ")) return send(owner_->answer(line, shared_from_this()));
+    if (request_.empty()) request_ = line;
+    if (line != "\r" && !line.empty()) return;
+    last_ = true;
+    send(owner_->bootstrap(request_));
   }
 
   void write() {
@@ -80,7 +91,9 @@ class kv_source::session final : public std::enable_shared_from_this<session> {
                       [self = shared_from_this()](error_code ec, std::size_t) {
                         self->sending_.clear();
                         if (self->owner_ == nullptr || ec) return;
-                        if (!self->waiting_.empty()) self->write();
+                        if (!self->waiting_.empty()) return self->write();
+                        error_code ignored;
+                        if (self->last_) self->socket_.shutdown(tcp::socket::shutdown_send, ignored);
                       });
   }
 
@@ -93,10 +106,17 @@ class kv_source::session final : public std::enable_shared_from_this<session> {
   tcp::socket socket_;
   kv_source* owner_;  // null once closed
   std::string inbox_, waiting_, sending_;
+  std::string request_;  // HTTP: the request line
+  bool last_ = false;    // FIN after what is being sent
 };
 
 kv_source::kv_source(asio::io_context& context, engine_core& core, const hand_off_options& options)
-    : core_(core), leases_(options.lease), acceptor_(context), expiry_(context), port_(options.side_port) {}
+    : core_(core),
+      options_(options),
+      leases_(lease_of(options)),
+      acceptor_(context),
+      expiry_(context),
+      port_(options.side_port) {}
 
 kv_source::~kv_source() { stop(); }
 
@@ -124,6 +144,8 @@ void kv_source::stop() {
   error_code ignored;
   acceptor_.close(ignored);
   for (const auto& s : std::exchange(sessions_, {})) s->close();
+  waiting_.clear();
+  meetings_.clear();
   expiry_.cancel();
 }
 
@@ -137,12 +159,98 @@ const kv_lease& kv_source::grant(std::string id, std::uint64_t sequence, std::ui
   const auto blocks = core_.pinned(sequence);
   lease.blocks.assign(blocks.begin(), blocks.end());
   leases_.grant(std::move(lease), core_.now());
+  if (const auto e = meetings_.find(id); e != meetings_.end()) e->second.granted = true;
+  serve(id);
   arm();
   return *leases_.find(id);
 }
 
+void kv_source::expect(const std::string& id, meeting m) {
+  const auto [e, added] =
+      meetings_.try_emplace(id, expected{std::move(m), asio::steady_timer(acceptor_.get_executor())});
+  if (!added) return;
+  e->second.patience.expires_after(partner_timeout_of(options_));
+  e->second.patience.async_wait([this, id, alive = std::weak_ptr<bool>(alive_)](error_code ec) {
+    if (!ec && !alive.expired()) tell(id, false);
+  });
+  if (waiting_.contains(id)) meet(id);
+}
+
+void kv_source::meet(const std::string& id) {
+  const auto e = meetings_.find(id);
+  if (e == meetings_.end() || std::exchange(e->second.met, true)) return;
+  asio::post(acceptor_.get_executor(), [this, id, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    if (const auto still = meetings_.find(id); still != meetings_.end()) {
+      const auto met = still->second.calls.met;  // it may forget the meeting
+      met();
+    }
+  });
+}
+
+// The first of those that wait for a lease gets it; the others wait for the next one of that name.
+void kv_source::serve(const std::string& id) {
+  const kv_lease* const lease = leases_.find(id);
+  if (lease == nullptr) return;
+  for (auto w = waiting_.find(id); !lease->read && w != waiting_.end() && w->first == id;) {
+    const auto who = w->second.who.lock();
+    const std::string tag = w->second.tag;
+    w = waiting_.erase(w);
+    if (!who) continue;
+    const kv_content c = leases_.read(id, lease->blocks);
+    who->send(fmt::format("content {} {:x} {}\n", tag, c.content, c.tokens));
+  }
+}
+
+void kv_source::tell(const std::string& id, bool fetched) {
+  const auto e = meetings_.find(id);
+  if (e == meetings_.end()) return;
+  const auto closed = e->second.calls.closed;
+  meetings_.erase(e);
+  // Destroyed exchanges forget their meetings, but one that was told may still be on its way.
+  const auto [told, added] = told_.emplace(id, closed);
+  if (!added) return;
+  asio::post(acceptor_.get_executor(), [this, id, fetched, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    if (const auto found = told_.extract(id)) found.mapped()(fetched);
+  });
+}
+
+void kv_source::close(const std::string& id, bool fetched) {
+  if (const auto sequence = leases_.close(id, fetched)) core_.unpin(*sequence);
+  tell(id, fetched);
+}
+
+bool kv_source::drop_waiter(std::string_view id, const std::shared_ptr<session>& from) {
+  for (auto w = waiting_.lower_bound(id); w != waiting_.end() && w->first == id; ++w) {
+    if (w->second.who.lock() != from) continue;
+    waiting_.erase(w);
+    return true;
+  }
+  return false;
+}
+
+// GET /query as Mooncake's bootstrap server answers it, GET /route as SGLang's.
+std::string kv_source::bootstrap(std::string_view request) const {
+  const std::string_view target = request.substr(4, request.find(' ', 4) - 4);
+  std::string body;
+  if (options_.connector == connector_kind::mooncake && target == "/query") {
+    for (std::uint32_t rank = 0; rank < options_.dp_size; ++rank) {
+      body += fmt::format(R"({}"{}":{{"engine_id":{},"worker_addr":{{"0":{{"0":"tcp://{}:{}"}}}}}})",
+                          rank == 0 ? "{" : ",", rank, quote(fmt::format("{}_dp{}", engine_id_, rank)), host_,
+                          port_);
+    }
+    body += "}";
+  } else if (options_.connector == connector_kind::sglang && target.starts_with("/route")) {
+    body = fmt::format(R"({{"rank_ip":{},"rank_port":{}}})", quote(host_), port_);
+  }
+  return fmt::format(
+      "HTTP/1.1 {}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{}",
+      body.empty() ? "404 Not Found" : "200 OK", body.size(), body);
+}
+
 // Wrong words are no conversation between engines of ours: nobody answers.
-std::string kv_source::answer(std::string_view line) {
+std::string kv_source::answer(std::string_view line, const std::shared_ptr<session>& from) {
   const std::string_view verb = next_word(line);
   if (verb == "hello") return fmt::format("engine {}\n", engine_id_);
   if (verb == "read") {
@@ -151,10 +259,18 @@ std::string kv_source::answer(std::string_view line) {
     const kv_content c = leases_.read(line, blocks);
     return fmt::format("content {} {:x} {}\n", tag, c.content, c.tokens);
   }
-  if (verb == "beat" && leases_.extend(line, core_.now())) arm();
-  if (verb == "done" || verb == "abort") {
-    if (const auto sequence = leases_.close(line, verb == "done")) core_.unpin(*sequence);
+  if (verb == "await") {
+    const std::string_view tag = next_word(line);
+    const std::string id(line);
+    waiting_.emplace(id, waiter{from, std::string(tag)});
+    meet(id);
+    serve(id);
   }
+  if (verb == "beat" && leases_.extend(line, core_.now())) arm();
+  // Who waited for a lease that is not there yet just stops waiting.
+  const bool waited = verb == "abort" && drop_waiter(line, from);
+  if (verb == "done" || (verb == "abort" && !(waited && leases_.find(line) == nullptr)))
+    close(std::string(line), verb == "done");
   return {};
 }
 
@@ -169,6 +285,11 @@ void kv_source::arm() {
     std::vector<std::uint64_t> sequences;
     leases_.expire(core_.now(), sequences);
     for (const std::uint64_t s : sequences) core_.unpin(s);
+    std::vector<std::string> over;
+    for (const auto& [id, e] : meetings_) {
+      if (e.granted && leases_.find(id) == nullptr) over.push_back(id);
+    }
+    for (const std::string& id : over) tell(id, false);
     arm();
   });
 }

@@ -5,6 +5,8 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -21,7 +23,9 @@ namespace penstock::emulator {
 //   decode engine                    prefill engine
 //   hello ENGINE-ID                  engine ENGINE-ID
 //   read TAG BLOCK,BLOCK,... LEASE   content TAG HEX TOKENS
+//   await TAG LEASE                  the same, once there is such a lease that nobody has read
 //   beat LEASE, done LEASE, abort LEASE
+// A line that begins with GET makes it HTTP, for the bootstrap servers of Mooncake and SGLang.
 // Single-threaded: everything runs on the thread of the context.
 class kv_source {
  public:
@@ -38,6 +42,21 @@ class kv_source {
   // Takes over the pinned blocks of a sequence that has finished: the lease of that id.
   const kv_lease& grant(std::string id, std::uint64_t sequence, std::uint64_t content, std::uint32_t tokens);
 
+  // A prefill leg that waits for its decode leg: `met` is called once that asks for the id, `closed` when its
+  // lease ended, or with false when all of that took longer than a leg waits. Both in a later turn of the
+  // loop. forget() calls it off.
+  struct meeting {
+    std::function<void()> met;
+    std::function<void(bool fetched)> closed;
+  };
+  void expect(const std::string& id, meeting m);
+  void forget(const std::string& id) {
+    meetings_.erase(id);
+    told_.erase(id);
+  }
+  // Whether a prefill leg may take that id.
+  bool in_use(const std::string& id) const { return meetings_.contains(id) || leases_.find(id) != nullptr; }
+
   const std::string& engine_id() const { return engine_id_; }
   const std::string& host() const { return host_; }
   std::uint16_t port() const { return port_; }
@@ -46,15 +65,35 @@ class kv_source {
  private:
   class session;
 
+  struct waiter {
+    std::weak_ptr<session> who;
+    std::string tag;
+  };
+  struct expected {
+    meeting calls;
+    boost::asio::steady_timer patience;
+    bool met = false, granted = false;
+  };
+
   void accept();
-  std::string answer(std::string_view line);
+  std::string answer(std::string_view line, const std::shared_ptr<session>& from);
+  std::string bootstrap(std::string_view request) const;
+  void meet(const std::string& id);
+  void serve(const std::string& id);
+  void close(const std::string& id, bool fetched);
+  void tell(const std::string& id, bool fetched);
+  bool drop_waiter(std::string_view id, const std::shared_ptr<session>& from);
   void arm();
 
   engine_core& core_;
+  const hand_off_options& options_;
   lease_table leases_;
   boost::asio::ip::tcp::acceptor acceptor_;
   boost::asio::steady_timer expiry_;
   std::set<std::shared_ptr<session>> sessions_;
+  std::multimap<std::string, waiter, std::less<>> waiting_;  // decode legs, by lease
+  std::map<std::string, expected> meetings_;
+  std::map<std::string, std::function<void(bool)>> told_;  // closed, and not called yet
   std::string engine_id_, host_;
   std::uint16_t port_ = 0;
   instant armed_for_ = never;

@@ -53,6 +53,7 @@ struct engine_request {
   tool_call tool;                  // name empty: none
   bool base64_vectors = false;
   std::string kv_transfer_params = "null";  // of the answer
+  std::string disaggregated_params;         // of the answer's choice; "": TensorRT-LLM has no part in it
   // What /v1/responses repeats in its answers, as JSON.
   std::string instructions = "null", metadata = "null", temperature = "1.0", top_p = "1.0",
               max_output_tokens = "null", tools = "[]", tool_choice = "\"auto\"", previous = "null";

@@ -122,7 +122,20 @@ leg_reading service::leg_of(const engine_call& call) const {
     return p.path == std::string_view(call.target).substr(0, call.target.find('?'));
   });
   if (found == std::end(paths) || found->does != action::generate) return {};
-  return read_leg(options_.hand_off, found->api, call.body);
+  return read_leg(kv_->options(), found->api, call.body, call.dp_rank);
+}
+
+// An id that the proxy minted twice: the first hand-off of that name is still under way.
+std::optional<api_failure> service::taken(const hand_off_leg& leg) const {
+  if (leg.kind != leg_kind::prefill) return std::nullopt;
+  const bool room = kv_->options().connector == connector_kind::sglang;
+  const std::string field = room ? "bootstrap_room" : "kv_transfer_params.transfer_id";
+  for (const std::string& id : leg.ids) {
+    if (kv_->source().in_use(id))
+      return api_failure{400, fmt::format("`{}` {} is in use (parameter={})", field, id, field),
+                         "BadRequestError", field};
+  }
+  return std::nullopt;
 }
 
 engine_reply service::handle(engine_call call, const framing& how, wire& out, std::function<void()> flush) {
@@ -273,7 +286,18 @@ void service::generate(engine_api api, const engine_call& call, const leg_readin
     return f.finish(wire::ending::reset);
   }
   if (leg.failure) return f.whole(leg.failure->status, json_type, "", error_body(api, *leg.failure));
+  if (const auto failure = kv_ ? taken(leg.leg) : std::nullopt)
+    return f.whole(failure->status, json_type, "", error_body(api, *failure));
   engine_request& request = std::get<engine_request>(parsed);
+  bool asked_for_more = false;
+  const connector_kind connector = options_.hand_off.connector;
+  if (leg.leg.kind == leg_kind::prefill &&
+      (connector == connector_kind::sglang || connector == connector_kind::trtllm)) {
+    // They are asked for everything and make one token of it.
+    asked_for_more = request.max_tokens > 1 && connector == connector_kind::trtllm;
+    request.max_tokens = request.sampling.max_tokens = 1;
+  }
+  if (!leg.leg.prompt.empty()) request.prompts = {leg.leg.prompt};
   reply.adapter = request.adapter;
   if (api == engine_api::tokenize) {
     reply.ended = outcome::finished;
@@ -293,7 +317,8 @@ void service::generate(engine_api api, const engine_call& call, const leg_readin
       flush,
       [this](const std::string& id, std::vector<token_id> tokens) { remember(id, std::move(tokens)); },
       kv_.get(),
-      leg.leg};
+      leg.leg,
+      asked_for_more};
   reply.running = std::make_unique<exchange>(std::move(setup), out);
 }
 

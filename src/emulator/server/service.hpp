@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,8 +21,8 @@ namespace penstock::emulator {
 // A request as the connection read it.
 struct engine_call {
   std::string method, target;
-  std::string content_type, request_id, faults;  // header values, or empty
-  std::string head, body;                        // as received
+  std::string content_type, request_id, faults, dp_rank;  // header values, or empty
+  std::string head, body;                                 // as received
 };
 
 // What the connection does with a call: wait `delay_head`, open the exchange if there is one, wait
@@ -60,6 +61,7 @@ class service {
  private:
   void apply_rules(const engine_call& call, leg_kind leg, fault_plan& plan, std::string& error);
   leg_reading leg_of(const engine_call& call) const;
+  std::optional<api_failure> taken(const hand_off_leg& leg) const;
   void respond(const engine_call& call, const leg_reading& leg, const framing& how, wire& out,
                const std::function<void()>& flush, engine_reply& reply);
   void get(const engine_call& call, std::string_view path, framer& f);

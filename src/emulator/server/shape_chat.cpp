@@ -1,5 +1,6 @@
 // Chat and text completions, as recorded from vLLM 0.32.0.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <iterator>
 
@@ -14,6 +15,7 @@ constexpr std::string_view done_event = "data: [DONE]\n\n";
 
 std::string_view finish_name(const answer& a, bool tool) {
   if (a.finish == finish_kind::length) return "\"length\"";
+  if (a.finish == finish_kind::not_finished) return "\"not_finished\"";
   return tool ? "\"tool_calls\"" : "\"stop\"";
 }
 
@@ -58,6 +60,15 @@ class completions_base : public answer_shape {
         R"("usage":{{"prompt_tokens":{},"total_tokens":{},"completion_tokens":{},)"
         R"("prompt_tokens_details":{},"completion_tokens_details":null}})",
         u.prompt, u.prompt + u.completion, u.completion, details(u, true));
+  }
+  // What TensorRT-LLM's context answer has besides: its hand-off, in the choice, and the prompt's tokens.
+  std::string context() const {
+    if (request_.disaggregated_params.empty()) return {};
+    return ",\"disaggregated_params\":" + request_.disaggregated_params;
+  }
+  std::string prompt_ids() const {
+    if (request_.disaggregated_params.empty()) return "null";
+    return fmt::format("[{}]", fmt::join(request_.prompts.front(), ","));
   }
   // Closes the choices of an event.
   void end_event(bool last, const usage_counts& usage, std::string& text) const {
@@ -119,15 +130,15 @@ class chat_shape final : public completions_base {
                      R"({}{{"index":{},"message":{{"role":"assistant","content":{},"refusal":null,)"
                      R"("annotations":null,"audio":null,"function_call":null{},"reasoning":null}},)"
                      R"("logprobs":null,"finish_reason":{},"stop_reason":{},"token_ids":null,)"
-                     R"("routed_experts":null}})",
+                     R"("routed_experts":null{}}})",
                      i > 0 ? "," : "", i, tool ? "null" : quote(a.text), tool ? tool_calls(i, a) : "",
-                     finish_name(a, tool), quote_or_null(a.stop_sequence));
+                     finish_name(a, tool), quote_or_null(a.stop_sequence), context());
     }
     fmt::format_to(std::back_inserter(text),
 
-                   R"(],"service_tier":null,{},{},"prompt_logprobs":null,"prompt_token_ids":null,)"
+                   R"(],"service_tier":null,{},{},"prompt_logprobs":null,"prompt_token_ids":{},)"
                    R"("prompt_text":null,"kv_transfer_params":{},"ec_transfer_params":null,"metrics":null}})",
-                   fingerprint, whole_usage(usage), request_.kv_transfer_params);
+                   fingerprint, whole_usage(usage), prompt_ids(), request_.kv_transfer_params);
     return text;
   }
 
@@ -191,14 +202,17 @@ class completions_shape final : public completions_base {
           std::back_inserter(text),
 
           R"({}{{"index":{},"text":{},"logprobs":null,"finish_reason":{},"stop_reason":{},)"
-          R"("token_ids":null,"prompt_logprobs":null,"prompt_token_ids":null,"routed_experts":null}})",
+          R"("token_ids":null,"prompt_logprobs":null,"prompt_token_ids":null,"routed_experts":null{}}})",
           i > 0 ? "," : "", i, quote(answers[i].text), finish_name(answers[i], false),
-          quote_or_null(answers[i].stop_sequence));
+          quote_or_null(answers[i].stop_sequence), context());
     }
     fmt::format_to(
         std::back_inserter(text),
         R"(],"service_tier":null,{},{},"kv_transfer_params":{},"ec_transfer_params":null,"metrics":null}})",
         fingerprint, whole_usage(usage), request_.kv_transfer_params);
+    // TensorRT-LLM's context answer saves the other engine the cutting.
+    if (!request_.disaggregated_params.empty())
+      text.insert(text.size() - 1, ",\"prompt_token_ids\":" + prompt_ids());
     return text;
   }
 

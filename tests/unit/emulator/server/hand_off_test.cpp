@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "emulator/server/fault.hpp"
+#include "emulator/server/json_text.hpp"
 #include "unit/emulator/server/loopback.hpp"
 
 using namespace penstock::emulator;
@@ -81,12 +82,13 @@ TEST_CASE("a prefill leg that was primed wrongly is refused with its field") {
 
 TEST_CASE("a decode leg reads back what the prefill answer said") {
   const std::vector<block_id> blocks = {3, 4, 70000};
-  const std::string params = to_json({"engine", "chatcmpl-x y-1", "127.0.0.1", 5600, blocks, 40, 16});
+  const std::string params =
+      to_json(connector_kind::nixl, {"engine", "chatcmpl-x y-1", "127.0.0.1", 5600, blocks, 40, 16});
   const leg_reading r = read_leg(nixl(), engine_api::chat, leg(params));
   REQUIRE_FALSE(r.failure.has_value());
   CHECK(r.leg.kind == leg_kind::decode);
   CHECK(r.leg.remote_engine == "engine");
-  CHECK(r.leg.id == "chatcmpl-x y-1");
+  CHECK(r.leg.ids == std::vector<std::string>{"chatcmpl-x y-1"});
   CHECK(r.leg.remote_host == "127.0.0.1");
   CHECK(r.leg.remote_port == 5600);
   CHECK(r.leg.blocks == blocks);
@@ -105,6 +107,91 @@ TEST_CASE("a decode leg without its origin kills, one with half of it is refused
       R"({"do_remote_prefill":true,"remote_engine_id":"e","remote_request_id":"r","remote_host":"h",)"
       R"("remote_port":1,"remote_block_ids":[1,2]})";
   CHECK(refused(nixl(), engine_api::chat, leg(flat)) == "kv_transfer_params.remote_block_ids");
+}
+
+TEST_CASE("MoRI-IO and TensorRT-LLM legs read back what the prefill answer said") {
+  const std::vector<block_id> blocks = {3, 4};
+  hand_off_options o = nixl();
+  o.connector = connector_kind::moriio;
+  const std::string params = to_json(o.connector, {"engine", "tx-1", "127.0.0.1", 6301, blocks, 40, 0});
+  const hand_off_leg m = read_leg(o, engine_api::chat, leg(params)).leg;
+  CHECK(m.kind == leg_kind::decode);
+  CHECK(m.ids == std::vector<std::string>{"tx-1"});
+  CHECK(m.remote_port == 6301);
+  CHECK(m.blocks == blocks);
+  CHECK(refused(o, engine_api::chat, leg(asks, R"(,"max_tokens":1)")) == "kv_transfer_params.transfer_id");
+  o.connector = connector_kind::trtllm;
+  const std::string context =
+      to_json(o.connector, {"engine", "chatcmpl-1", "127.0.0.1", 5600, blocks, 40, 0, -7, 99});
+  CHECK(context.find(R"("first_gen_tokens":[99])") != std::string::npos);
+  const std::string generation = R"({"prompt":"x","disaggregated_params":)" +
+                                 std::string(context).replace(context.find("context"), 7, "generation") + "}";
+  const leg_reading g = read_leg(o, engine_api::completions, generation);
+  REQUIRE_FALSE(g.failure.has_value());
+  CHECK(g.leg.kind == leg_kind::decode);
+  CHECK(g.leg.remote_engine == "engine");
+  CHECK(g.leg.ids == std::vector<std::string>{"chatcmpl-1"});
+  CHECK(g.leg.blocks == blocks);
+  CHECK(refused(o, engine_api::responses, generation) == "disaggregated_params");
+}
+
+TEST_CASE("Mooncake legs name transfer and rank") {
+  hand_off_options o = nixl();
+  o.connector = connector_kind::mooncake;
+  o.dp_size = 2;
+  const std::string prefill = leg(R"({"do_remote_decode":true,"transfer_id":"x"})", R"(,"max_tokens":1)");
+  CHECK(read_leg(o, engine_api::chat, prefill).leg.ids == std::vector<std::string>{"x@0"});
+  CHECK(read_leg(o, engine_api::chat, prefill, "1").leg.ids == std::vector<std::string>{"x@1"});
+  CHECK(read_leg(o, engine_api::chat, prefill, "2").failure->param == "x-data-parallel-rank");
+  const std::string decode = R"({"do_remote_prefill":true,"transfer_id":"x","remote_engine_id":"a_dpb_dp1",)"
+                             R"("remote_bootstrap_addr":"http://127.0.0.1:8998"})";
+  const leg_reading d = read_leg(o, engine_api::chat, leg(decode));
+  REQUIRE_FALSE(d.failure.has_value());
+  CHECK(d.leg.waits);
+  CHECK(d.leg.remote_engine == "a_dpb");
+  CHECK(d.leg.remote_host == "127.0.0.1");
+  CHECK(d.leg.remote_port == 8998);
+  CHECK(d.leg.ids == std::vector<std::string>{"x@1"});
+  const std::string bare = std::string(decode).replace(decode.find("http://"), 7, "");
+  CHECK(refused(o, engine_api::chat, leg(bare)) == "kv_transfer_params.remote_bootstrap_addr");
+}
+
+TEST_CASE("SGLang legs have a room for each choice, and the rank follows from the room") {
+  hand_off_options o;
+  o.connector = connector_kind::sglang;
+  o.role = engine_role::prefill;
+  o.dp_size = 4;
+  const auto body = [](const std::string& fields) { return R"({"prompt":["a","b"],)" + fields + "}"; };
+  const std::string both = body(
+      R"("bootstrap_host":["h","h"],"bootstrap_port":[null,8998],"bootstrap_room":[5,9223372036854775807])");
+  const leg_reading r = read_leg(o, engine_api::completions, both);
+  REQUIRE_FALSE(r.failure.has_value());
+  CHECK(r.leg.kind == leg_kind::prefill);
+  CHECK(r.leg.ids == std::vector<std::string>{"5", "9223372036854775807"});
+  CHECK(r.leg.remote_host == "h");
+  CHECK(r.leg.remote_port == 8998);
+  CHECK(read_leg(o, engine_api::completions, both, "1").failure->param == "bootstrap_room");
+  CHECK(refused(o, engine_api::responses, both) == "bootstrap_room");
+  const std::string one = R"("bootstrap_host":"h","bootstrap_port":1,"bootstrap_room":5)";
+  CHECK(refused(o, engine_api::completions, body(one)) == "bootstrap_room");
+  CHECK(refused(o, engine_api::completions, R"({"prompt":"a",)" + one + "}").empty());
+  CHECK(refused(o, engine_api::completions, R"({"prompt":[1,2],)" + one + "}").empty());
+  CHECK(refused(o, engine_api::completions, R"({"prompt":"a"})") == "bootstrap_room");
+  CHECK(refused(o, engine_api::completions,
+                R"({"prompt":"a","bootstrap_host":"h","bootstrap_port":1,"bootstrap_room":-1})") ==
+        "bootstrap_room");
+  o.side_port = 2;
+  CHECK(refused(o, engine_api::completions, R"({"prompt":"a",)" + one + "}") == "bootstrap_port");
+  o.role = engine_role::decode;
+  CHECK(read_leg(o, engine_api::completions, R"({"prompt":"a",)" + one + "}").leg.kind == leg_kind::decode);
+}
+
+TEST_CASE("base64 there and back") {
+  for (const std::string text : {"", "a", "ab", "abc", "abcd", "\xff\x00\x01"})
+    CHECK(from_base64(base64(text)) == text);
+  CHECK_FALSE(from_base64("abc").has_value());
+  CHECK_FALSE(from_base64("a===").has_value());
+  CHECK_FALSE(from_base64("ab!=").has_value());
 }
 
 TEST_CASE("an engine plays the legs of its role") {
@@ -194,6 +281,7 @@ TEST_CASE("options of hand-offs") {
   CHECK(p.options.hand_off.lease == std::chrono::milliseconds(1500));
   CHECK(p.options.hand_off.transfer.bytes_per_second == 5e9);
   CHECK(parse({"--role", "prefill"}).error.find("--connector") != std::string::npos);
+  CHECK(parse({"--connector", "sglang"}).error.find("--role") != std::string::npos);
   CHECK(parse({"--connector", "nxil"}).error.find("nixl") != std::string::npos);
   CHECK(engine_help().find("--kv-load-failure-policy") != std::string::npos);
 }
