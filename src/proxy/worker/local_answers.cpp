@@ -4,30 +4,24 @@
 
 #include <algorithm>
 #include <iterator>
-#include <map>
+#include <vector>
 
 #include "proxy/http/shapes.hpp"
+#include "routing/model_index.hpp"
 
 namespace penstock::worker {
 namespace {
 
-bool lists(const pool_view& pool, std::string_view model) {
-  return std::find(pool.models.begin(), pool.models.end(), model) != pool.models.end();
-}
+constexpr std::size_t most_models = 100'000;
 
-// By name, so that the answer is the same from every replica.
-std::map<std::string, served_model> served_here(const fleet_view& fleet) {
-  std::map<std::string, served_model> all;
-  for (const endpoint_view& e : fleet.endpoints) {
-    const pool_view& pool = fleet.pools[e.pool];
-    for (const served_model& m : e.models)
-      if (lists(pool, "*") || lists(pool, m.id) || (!m.parent.empty() && lists(pool, m.parent)))
-        all.emplace(m.id, m);
-  }
-  for (const pool_view& pool : fleet.pools)
-    for (const std::string& model : pool.models)
-      if (model != "*") all.emplace(model, served_model{.id = model, .owned_by = "penstock"});
-  return all;
+// What an engine of the pool that would be asked says of a model; of a name that none lists, the name.
+served_model description(const fleet_view& fleet, const std::string& model) {
+  const std::uint32_t pool = routing::choose_pool(fleet, model);
+  if (pool != routing::no_pool)
+    for (const std::uint32_t i : fleet.pools[pool].endpoints)
+      for (const served_model& m : fleet.endpoints[i].models)
+        if (m.id == model) return m;
+  return {.id = model, .owned_by = "penstock"};
 }
 
 void append_text(std::string& out, std::string_view key, std::string_view value) {
@@ -52,20 +46,19 @@ void append_model(std::string& out, const served_model& m) {
 std::string models_body(const fleet_view& fleet) {
   std::string out = "{\"object\":\"list\",\"data\":[";
   bool first = true;
-  for (const auto& [id, model] : served_here(fleet)) {
+  for (const std::string& model : routing::known_models(fleet, most_models)) {
     if (!first) out += ',';
     first = false;
-    append_model(out, model);
+    append_model(out, description(fleet, model));
   }
   return out + "]}";
 }
 
 std::optional<std::string> model_body(const fleet_view& fleet, std::string_view id) {
-  const auto all = served_here(fleet);
-  const auto found = all.find(std::string(id));
-  if (found == all.end()) return std::nullopt;
+  const std::vector<std::string> known = routing::known_models(fleet, most_models);
+  if (!std::binary_search(known.begin(), known.end(), id)) return std::nullopt;
   std::string out;
-  append_model(out, found->second);
+  append_model(out, description(fleet, std::string(id)));
   return out;
 }
 

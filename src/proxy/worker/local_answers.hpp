@@ -9,8 +9,9 @@
 
 namespace penstock::worker {
 
-// GET /v1/models: what can be asked for here. The names of pools, and what their engines serve (LoRA
-// adapters included) where the pool lets it pass.
+// GET /v1/models: what can be asked for here, which is what routing knows. The names of pools, and what
+// their engines serve (LoRA adapters included) where the pool lets it pass; by name, so that every replica
+// answers the same.
 std::string models_body(const fleet_view& fleet);
 
 // GET /v1/models/{id}; nothing when no pool would serve it under this name.

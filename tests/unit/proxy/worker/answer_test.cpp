@@ -195,7 +195,7 @@ TEST_CASE("worker: requests that were pipelined ahead of a tolerated FIN are all
       for (const std::string& rest : {std::string(), half}) {
         CAPTURE(at_once.size());
         CAPTURE(end_behind_answers);
-        bench::bench b(settings_with);
+        testing::bench b(settings_with);
         const socket_id c = b.client();
         b.give(c, at_once + (later.empty() ? rest : ""));
         REQUIRE(b.io.at(c).paused);
@@ -220,7 +220,7 @@ TEST_CASE("worker: requests that were pipelined ahead of a tolerated FIN are all
 }
 
 TEST_CASE("worker: held events, unfinished events and pipelined bytes are charged to the buffer budget") {
-  bench::bench b;
+  testing::bench b;
   streaming s(b);
   const auto held = [&] { return b.w->held().buffer_bytes; };
   CHECK(held() == 0);
@@ -244,7 +244,7 @@ TEST_CASE("worker: held events, unfinished events and pipelined bytes are charge
 TEST_CASE("worker: held bytes of a stream count when the budget decides who is paused") {
   config small = settings();
   small.limits.buffer_memory = 1000;
-  bench::bench b(small, 2);
+  testing::bench b(small, 2);
   streaming holder(b), slow(b);
   b.give(slow.e, chunk(token("a")));
   b.io.at(slow.c).window = 0;

@@ -238,7 +238,7 @@ TEST_CASE("worker: a client's request id passes, unless one like it is in flight
 }
 
 TEST_CASE("worker: answers that need no engine carry the client's request id by the same rules") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client(), other = b.client();
   const std::string rest = " HTTP/1.1\r\nHost: h\r\nX-Request-Id: mine-1\r\n\r\n";
   for (const std::string ask : {"GET /v1/models", "GET /nothing", "OPTIONS /v1/models", "GET /v1/messages"}) {
@@ -355,7 +355,7 @@ TEST_CASE("worker: slow heads, slow bodies and idle connections have their deadl
 }
 
 TEST_CASE("worker: a head that never ends behind answers that nobody reads is refused once") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   b.io.at(c).window = 0;
   b.give(c, "GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\nGET /v1/mod");
@@ -372,7 +372,7 @@ TEST_CASE("worker: a head that never ends behind answers that nobody reads is re
 }
 
 TEST_CASE("worker: a body refused while its answer cannot be written has no deadlines any more") {
-  bench::bench b;
+  testing::bench b;
   const socket_id c = b.client();
   b.io.at(c).window = 0;
   const std::string text = post(json_body);

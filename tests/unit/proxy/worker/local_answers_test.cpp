@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "routing/model_index.hpp"
 #include "unit/proxy/worker/bench.hpp"
 
 using namespace penstock;
@@ -37,6 +38,25 @@ TEST_CASE("models: pool names and what engines serve, each once, by name") {
       R"({"id":"qwen","object":"model","created":12,"owned_by":"vllm","root":"/models/qwen","max_model_len":4096},)"
       R"({"id":"soon","object":"model","created":0,"owned_by":"penstock"},)"
       R"({"id":"sql\"adapter","object":"model","created":0,"owned_by":"vllm","parent":"llama"}]})");
+}
+
+TEST_CASE("models: exactly what routing knows, described by the pool that would be asked") {
+  fleet_view f = lora_fleet();
+  f.endpoints[0].models.push_back({.id = "llama", .owned_by = "somebody else"});
+  const std::string body = models_body(f);
+  std::size_t count = 0;
+  for (std::size_t at = body.find("\"object\":\"model\""); at != body.npos;
+       at = body.find("\"object\":\"model\"", at + 1))
+    ++count;
+  const auto known = routing::known_models(f, 100);
+  CHECK(count == known.size());
+  for (const std::string& id : known) {
+    CAPTURE(id);
+    REQUIRE(model_body(f, id));
+    CHECK(has(body, *model_body(f, id)));
+    CHECK(routing::choose_pool(f, id) != routing::no_pool);
+  }
+  CHECK(has(model_body(f, "llama").value(), R"("owned_by":"vllm")"));
 }
 
 TEST_CASE("models: an empty fleet is an empty list") {
