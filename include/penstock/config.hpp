@@ -78,14 +78,17 @@ struct log_config {
 struct routing_config {
   std::uint64_t table_bytes = 0;  // prefix table
   std::uint32_t block_bytes = 0;
-  double lambda = 0;         // recompute penalty
-  double sequence_cost = 0;  // w: tokens one more sequence in flight is taken to cost
-  double load_factor = 0;    // bound of consistent hashing: this many times the mean load
+  double lambda = 0;                 // recompute penalty
+  double sequence_cost = 0;          // w: tokens one more sequence in flight is taken to cost
+  bool learn_sequence_cost = false;  // w from measured inter-token times; sequence_cost until they are known
+  double load_factor = 0;            // bound of consistent hashing: this many times the mean load
+  std::vector<std::string> session_headers;  // request headers that name a session; the first found counts
+  std::string tenant_salt;                   // "header:NAME": tenants' caches are kept apart; empty: not
 };
 
 struct endpoint_config {
-  std::string url;  // http://host:port[/prefix] or unix:/path
   endpoint_role role = endpoint_role::both;
+  std::string url;                 // http://host:port[/prefix] or unix:/path
   std::string group, zone, build;  // labels
   std::string api_key;
   std::vector<std::pair<std::string, std::string>> headers;

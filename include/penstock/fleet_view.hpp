@@ -45,15 +45,16 @@ struct served_model {
 };
 
 struct endpoint_view {
+  // What every decision looks at comes first, on one cache line.
   endpoint_id id;
   std::uint32_t pool = 0;  // index into fleet_view::pools
-  endpoint_config settings;
-  std::string authority;               // Host header
-  std::string path_prefix;             // of the url; "" or "/something"
-  std::vector<net_address> addresses;  // resolved; empty: not yet
   life state = life::starting;
-  std::uint32_t epoch = 0;  // grows when the engine turns out to be another process: cold cache
-  double confidence = 1;    // 0..1, lowered by stale or failed scrapes and suspicion
+  std::uint32_t epoch = 0;             // grows when the engine turns out to be another process: cold cache
+  double confidence = 1;               // 0..1, lowered by stale or failed scrapes and suspicion
+  std::vector<net_address> addresses;  // resolved; empty: not yet
+  endpoint_config settings;
+  std::string authority;    // Host header
+  std::string path_prefix;  // of the url; "" or "/something"
   engine_state engine;
   bool models_known = false;
   std::vector<served_model> models;

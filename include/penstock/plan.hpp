@@ -66,6 +66,7 @@ struct plan {
   policy by = policy::prefix;
   choice why = choice::only_candidate;
   std::uint64_t telling_key = 0;  // block key the hash ring was asked with
+  bool by_session = false;        // it was asked with the session instead
   std::uint32_t telling_index = 0;
   std::uint32_t prompt_blocks = 0;
   std::vector<candidate> candidates;

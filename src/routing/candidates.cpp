@@ -7,6 +7,8 @@
 namespace penstock::routing {
 namespace {
 
+constexpr std::uint32_t fetch_ahead = 12;
+
 // True when the endpoint takes requests; else counts why not.
 bool takes_requests(const endpoint_view& e, absences& a) {
   switch (e.state) {
@@ -38,6 +40,10 @@ absences gather(const fleet_view& fleet, const model_route& route, std::span<con
   for (std::uint32_t p = 0; p < pool.endpoints.size(); ++p) {
     const std::uint32_t i = pool.endpoints[p];
     if (i >= fleet.endpoints.size()) continue;
+    if (const std::uint32_t next = p + fetch_ahead; next < pool.endpoints.size()) {
+      if (pool.endpoints[next] < fleet.endpoints.size())
+        __builtin_prefetch(&fleet.endpoints[pool.endpoints[next]]);
+    }
     const endpoint_view& e = fleet.endpoints[i];
     if (!takes_requests(e, a)) continue;
     if (route.served && route.endpoints[p].state == serving::lacks) {

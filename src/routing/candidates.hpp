@@ -21,6 +21,7 @@ struct draft {
   std::uint64_t seed = 0;      // of its model in the prefix table
   std::uint32_t position = 0;  // in its pool
   bool doubted = false;        // it refused or failed lately
+  double sequence_cost = 0;    // learned, in tokens; 0: as configured
   endpoint_load load;
 };
 

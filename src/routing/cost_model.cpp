@@ -14,6 +14,8 @@ constexpr std::uint64_t most_sequences = 65536;
 constexpr double least_confidence = 0.05;
 // Confidence in an endpoint that refused or failed lately, on top of what health says.
 constexpr double doubt = 0.25;
+constexpr double stall_seconds = 2, stall_factor = 4;
+constexpr double most_sequence_cost = 1e6;
 
 constexpr double sane(double v, double least, double most, double otherwise) {
   return v >= least && v <= most ? v : otherwise;
@@ -33,12 +35,19 @@ request_size size_of(const request_facts& facts) {
 cost_weights weights_of(const routing_config& settings) {
   const cost_weights d;
   return {sane(settings.lambda, 0, 1e6, d.lambda), sane(settings.sequence_cost, 0, 1e9, d.sequence),
-          sane(settings.load_factor, 1, 1e6, d.load_factor)};
+          sane(settings.load_factor, 1, 1e6, d.load_factor), settings.learn_sequence_cost};
 }
 
 double queue_tokens(const endpoint_load& load, double speed, instant now) {
-  const double due = seconds(load.finish - now);
-  return std::min(std::abs(due) * speed, static_cast<double>(load.prefill_tokens));
+  const double due = seconds(load.finish - now), outstanding = static_cast<double>(load.prefill_tokens);
+  if (load.prefill_tokens == 0) return 0;
+  const double patience = stall_seconds + stall_factor * outstanding / speed;
+  return std::min(std::abs(due) * speed, outstanding) + std::max(-due - patience, 0.0) * speed;
+}
+
+double learned_sequence_cost(const decode_fit& fit, double expected_output, double speed, double otherwise) {
+  const double cost = static_cast<double>(fit.slope) * expected_output * speed;
+  return cost > 0 ? std::min(cost, most_sequence_cost) : otherwise;
 }
 
 double pool_speed(std::span<const draft> drafts) {
@@ -64,11 +73,12 @@ void appraise(draft& d, const request_size& size, const cost_weights& weights, d
   c.uncached_tokens = std::max(size.prompt_tokens - std::min(c.hit_tokens, size.prompt_tokens), least);
   if (d.load.suspect_until > now) d.doubted = true;
   const double trust = std::max(d.doubted ? c.confidence * doubt : c.confidence, least_confidence);
-  const double cost = c.queue_tokens + weights.sequence * static_cast<double>(c.requests) +
+  const double sequence = d.sequence_cost > 0 ? d.sequence_cost : weights.sequence;
+  const double cost = c.queue_tokens + sequence * static_cast<double>(c.requests) +
                       (1 + weights.lambda) * static_cast<double>(c.uncached_tokens);
   c.confidence = trust;
   // One sequence more, so that doubt weighs where everything else is free.
-  c.score = cost + (cost + weights.sequence) * (1 / trust - 1);
+  c.score = cost + (cost + sequence) * (1 / trust - 1);
 }
 
 }  // namespace penstock::routing

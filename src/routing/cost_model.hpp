@@ -26,13 +26,19 @@ request_size size_of(const request_facts& facts);
 // The settings of the score, made safe: no negative or NaN weight, a load factor of at least 1.
 struct cost_weights {
   double lambda = 8, sequence = 200, load_factor = 1.25;
+  bool learned_sequence = false;  // `sequence` only where nothing was learned
 };
 cost_weights weights_of(const routing_config& settings);
 
 // Prefill tokens in front of a request that comes now. The finish clock runs down with time; an endpoint
 // that is overdue is expected to need as long again as it is late; and no queue is longer than what is
-// outstanding.
+// outstanding. An endpoint that took four times as long as expected, and two seconds, has perhaps stopped:
+// from then on its queue grows by all the time that passes, until a first token comes.
 double queue_tokens(const endpoint_load& load, double speed, instant now);
+
+// What one more sequence in the batch costs the others over a whole answer, in tokens of prefill work: slope
+// x expected output x prefill speed. `otherwise` where one of the three is not known.
+double learned_sequence_cost(const decode_fit& fit, double expected_output, double speed, double otherwise);
 
 // Median of the learned speeds, default_speed when nobody has one.
 double pool_speed(std::span<const draft> drafts);

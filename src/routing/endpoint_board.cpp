@@ -169,6 +169,32 @@ void endpoint_board::teach(endpoint_id id, std::uint64_t tokens, instant dispatc
   add(c.learned_by, id.generation, 1);
 }
 
+void endpoint_board::teach_decode(endpoint_id id, std::uint64_t completion, double secs, double sequences) {
+  if (id.slot >= max_endpoints) return;
+  decode_cell& c = decode_[id.slot];
+  if (c.teaching.exchange(true, std::memory_order_acquire)) return;
+  const std::uint32_t mine = id.generation + 1U, owner = c.owner.load(relaxed);
+  const bool late =
+      owner != 0 && owner != mine && !newer(id.generation, static_cast<std::uint16_t>(owner - 1));
+  if (!late) {
+    if (owner != mine) c.sums = {};
+    learn_decode(c.sums, static_cast<double>(completion), secs, sequences);
+    const decode_fit f = fit_of(c.sums);
+    c.fit.store(
+        std::uint64_t{std::bit_cast<std::uint32_t>(f.base)} << 32 | std::bit_cast<std::uint32_t>(f.slope),
+        relaxed);
+    c.owner.store(mine, relaxed);
+  }
+  c.teaching.store(false, std::memory_order_release);
+}
+
+decode_fit endpoint_board::decode_of(endpoint_id id) const {
+  if (id.slot >= max_endpoints || decode_[id.slot].owner.load(relaxed) != id.generation + 1U) return {};
+  const std::uint64_t w = decode_[id.slot].fit.load(relaxed);
+  return {std::bit_cast<float>(static_cast<std::uint32_t>(w >> 32)),
+          std::bit_cast<float>(static_cast<std::uint32_t>(w))};
+}
+
 void endpoint_board::suspect(endpoint_id id, instant until) {
   if (id.slot >= max_endpoints) return;
   const std::uint64_t at = micros(until);

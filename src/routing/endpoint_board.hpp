@@ -8,6 +8,7 @@
 
 #include "penstock/ids.hpp"
 #include "penstock/time.hpp"
+#include "routing/decode_cost.hpp"
 
 namespace penstock::routing {
 
@@ -54,6 +55,12 @@ class endpoint_board {
   // compute, and whose engine took its requests in order. Ignores what says nothing about speed.
   void teach(endpoint_id id, std::uint64_t tokens, instant dispatched, instant now);
 
+  // Learns from an answer of `completion` tokens that took `secs` from its first token to its end, at
+  // `sequences` in flight on the average. While another worker teaches the same endpoint the lesson is lost.
+  void teach_decode(endpoint_id id, std::uint64_t completion, double secs, double sequences);
+  // What one more sequence costs there. Not part of read(): it lies on a cache line of its own.
+  decode_fit decode_of(endpoint_id id) const;
+
   // The endpoint refused or failed lately; decisions trust it less until then.
   void suspect(endpoint_id id, instant until);
 
@@ -67,8 +74,15 @@ class endpoint_board {
     std::atomic<std::uint64_t> learned_by{0};                        // generation 16 | samples 48
   };
   static_assert(sizeof(cell) == 64);
+  struct alignas(64) decode_cell {
+    std::atomic<std::uint64_t> fit{0};    // float base | float slope
+    std::atomic<std::uint32_t> owner{0};  // generation + 1 of what was learned
+    std::atomic<bool> teaching{false};
+    decode_sums sums;  // of whoever set `teaching`
+  };
 
   std::array<cell, max_endpoints> cells_;
+  std::array<decode_cell, max_endpoints> decode_;
 };
 
 }  // namespace penstock::routing

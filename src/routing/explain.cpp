@@ -25,6 +25,8 @@ std::string why_first(const plan& p) {
                          p.prompt_blocks);
     case choice::least_work: return "its score is the lowest; it holds nothing of the prompt";
     case choice::hash_tie:
+      if (p.by_session)
+        return "several scores are near the lowest, and the session belongs to it by consistent hashing";
       return p.telling_key != 0
                  ? fmt::format(
                        "several scores are near the lowest, and prompt block {} belongs to it by consistent "

@@ -40,8 +40,9 @@ constexpr std::size_t alignment_of(std::size_t bytes) { return bytes >= 8 * huge
 
 void prefix_table::freer::operator()(void* p) const { std::free(p); }
 
-prefix_table::prefix_table(std::uint64_t bytes, std::uint64_t default_tokens)
+prefix_table::prefix_table(std::uint64_t bytes, std::uint64_t default_tokens, std::uint64_t placement)
     : default_units_(std::max<std::uint64_t>(default_tokens / 16, 1)),
+      placement_(placement),
       buckets_(
           bucket_count(bytes, max_endpoints * (sizeof(slot_state) + sizeof(std::uint64_t) + ring_bytes))),
       rings_(std::make_unique<std::int32_t[]>(max_endpoints * epochs)),

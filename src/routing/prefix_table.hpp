@@ -59,7 +59,9 @@ class prefix_table {
  public:
   // `bytes` covers words, rings and slots (at least 1.2 MiB are used). `default_tokens` is the capacity of
   // endpoints whose own is not known: large, since too small is ruinous.
-  explicit prefix_table(std::uint64_t bytes, std::uint64_t default_tokens = std::uint64_t{1} << 26);
+  // `placement` seeds the places of entries.
+  explicit prefix_table(std::uint64_t bytes, std::uint64_t default_tokens = std::uint64_t{1} << 26,
+                        std::uint64_t placement = 0);
 
   // Makes `id` the owner of its slot and sets what its engine can hold (0: not known; `fixed`: whatever
   // answers say). A newer generation, or an engine that started again (`started_s`, seconds of its own
@@ -160,7 +162,7 @@ class prefix_table {
   // The groups of one block stand side by side, so that a block's lines are one stream and one page.
   place locate(std::uint64_t key, std::uint64_t seed, std::uint16_t slot) const {
     // Finaliser of MurmurHash3 (public domain): keys are hashes already, it spreads seeds.
-    std::uint64_t h = key ^ seed;
+    std::uint64_t h = key ^ seed ^ placement_;
     h = (h ^ (h >> 33)) * 0xff51afd7ed558ccdULL;
     h = (h ^ (h >> 33)) * 0xc4ceb9fe1a85ec53ULL;
     h ^= h >> 33;
@@ -195,7 +197,7 @@ class prefix_table {
     return rings_[slot * epochs + epoch % epochs];
   }
 
-  std::uint64_t default_units_;
+  std::uint64_t default_units_, placement_;
   std::size_t buckets_;
   std::unique_ptr<void, freer> memory_;
   std::uint64_t* words_ = nullptr;  // into memory_

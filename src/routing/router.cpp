@@ -11,6 +11,7 @@
 #include "routing/cost_model.hpp"
 #include "routing/fleet_index.hpp"
 #include "routing/model_index.hpp"
+#include "routing/output_lengths.hpp"
 #include "routing/popularity.hpp"
 #include "routing/ranking.hpp"
 #include "routing/refusals.hpp"
@@ -23,6 +24,8 @@ namespace {
 constexpr std::uint64_t response_bytes = std::uint64_t{2} << 20;
 constexpr std::uint64_t response_tokens = std::uint64_t{1} << 24;
 constexpr std::uint32_t response_block_tokens = 16;
+// Of an engine that tells nothing of itself: large, since too small is ruinous.
+constexpr std::uint64_t default_kv_tokens = std::uint64_t{1} << 26;
 // Prompts of one batch that are looked up; the rest count as not held.
 constexpr std::size_t most_chains = 32;
 
@@ -37,8 +40,10 @@ prefix_block response_block(std::string_view id) { return {hash(id), response_bl
 
 }  // namespace
 
-shared_state::shared_state(const routing_config& s)
-    : settings(s), prefixes(s.table_bytes), responses(response_bytes, response_tokens) {}
+shared_state::shared_state(const routing_config& s, std::uint64_t placement)
+    : settings(s),
+      prefixes(s.table_bytes, default_kv_tokens, placement),
+      responses(response_bytes, response_tokens, placement) {}
 
 struct router::impl {
   explicit impl(shared_state& s) : shared(s), slot_speed(max_endpoints, static_cast<float>(default_speed)) {}
@@ -65,6 +70,7 @@ struct router::impl {
   fleet_index index;
   model_index models;
   popularity popular;
+  output_lengths outputs;
   std::vector<std::uint32_t> cursors;  // round robin, by pool; unset: nobody's turn yet
   std::vector<float> slot_speed;       // of the endpoint's pool at the last decision, by slot
   // Scratch of one decision, kept for its memory.
@@ -108,7 +114,12 @@ void router::impl::measure(const request_facts& facts, const cost_weights& weigh
   for (std::size_t i = 0; i < chains; ++i) look_up(facts.prompts[i]);
   speed = pool_speed(drafts);
   const request_size size = size_of(facts);
+  const double output = weights.learned_sequence ? outputs.expected(hash(facts.model)) : 0;
   for (draft& d : drafts) {
+    if (output > 0) {
+      const double own = d.load.speed > 0 ? d.load.speed : speed;
+      d.sequence_cost = learned_sequence_cost(shared.board.decode_of(d.figures.endpoint), output, own, 0);
+    }
     appraise(d, size, weights, speed, now);
     slot_speed[d.figures.endpoint.slot % max_endpoints] = static_cast<float>(speed);
   }
@@ -166,8 +177,8 @@ std::variant<plan, api_error> router::decide(const request_facts& facts, const f
   r.pool_speed = m.speed;
   r.sequences = size_of(facts).sequences;
   const telling_block telling = m.telling_of(facts, route);
-  r.tie_key = telling.key;
-  r.hash_key = facts.affinity.empty() ? telling.key : hash(facts.affinity) | 1;
+  r.tie_key = facts.affinity.empty() ? telling.key : hash(facts.affinity) | 1;
+  r.hash_key = r.tie_key;
   std::uint32_t* cursor = nullptr;
   if (r.by == policy::round_robin && !pinned) {
     cursor = &m.cursor_of(route.pool, pool.endpoints.size(), rng);
@@ -175,7 +186,9 @@ std::variant<plan, api_error> router::decide(const request_facts& facts, const f
   }
   const choice why = rank(m.drafts, r, rng, m.order);
   if (cursor != nullptr) *cursor = m.drafts[m.order[0].index].position + 1;
-  return m.make_plan(facts, pinned ? choice::pinned : why, r.by, telling);
+  plan p = m.make_plan(facts, pinned ? choice::pinned : why, r.by, telling);
+  p.by_session = !facts.affinity.empty();
+  return p;
 }
 
 work_lease router::dispatched(const request_facts& facts, const fleet_view& fleet, const candidate& chosen,
@@ -217,6 +230,10 @@ duration router::predicted_prefill(const candidate& chosen) const {
   const double pool = static_cast<double>(impl_->slot_speed[chosen.endpoint.slot % max_endpoints]);
   // The candidate's queue is weighted by pool / own; at the pool's speed it lasts as long as it really does.
   return to_duration(chosen.queue_tokens / pool + static_cast<double>(chosen.uncached_tokens) / own);
+}
+
+void router::answered(std::string_view model, const token_usage& usage) {
+  if (usage.known) impl_->outputs.learn(hash(model), usage.completion);
 }
 
 void router::remember_response(std::string_view response_id, endpoint_id endpoint) {

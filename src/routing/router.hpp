@@ -21,7 +21,9 @@ namespace penstock::routing {
 
 // What all workers of a process share. Lock-free; built once, outlives every router and every lease.
 struct shared_state {
-  explicit shared_state(const routing_config& settings);
+  // `placement` seeds where table entries stand: a random number of the process, so that nobody can make
+  // prompts that crowd one place. Keys themselves are the same everywhere: replicas agree on them.
+  explicit shared_state(const routing_config& settings, std::uint64_t placement = 0);
   routing_config settings;  // for fleets that carry no configuration
   endpoint_board board;
   prefix_table prefixes;
@@ -75,6 +77,9 @@ class router {
 
   // When the prefill of this candidate's work should be over: for requests that are not streamed.
   duration predicted_prefill(const candidate& chosen) const;
+
+  // An answer of `model` had so many completion tokens: what the next ones are expected to have.
+  void answered(std::string_view model, const token_usage& usage);
 
   // `response_id` was answered by `endpoint`; lossy.
   void remember_response(std::string_view response_id, endpoint_id endpoint);

@@ -70,6 +70,8 @@ void work_lease::first_token(instant now, bool teaches) {
   s.decoding = true;
   if (s.booked) s.shared.board.begin_decode(s.endpoint, s.work);
   if (s.booked && teaches) {
+    s.decoding_since = now;
+    s.sequences = s.shared.board.read(s.endpoint).sequences;
     if (s.teaches) s.shared.board.teach(s.endpoint, s.work.prefill_tokens, s.dispatched, now);
     const double speed = s.shared.board.read(s.endpoint).speed;
     s.shared.board.reanchor(s.endpoint, now, speed > 0 ? speed : s.speed);
@@ -81,9 +83,14 @@ void work_lease::first_token(instant now, bool teaches) {
   }
 }
 
-void work_lease::ended(instant /*now*/, const token_usage& usage) {
+void work_lease::ended(instant now, const token_usage& usage) {
   if (!state_) return;
   state& s = *state_;
+  if (s.booked && s.tells && usage.known && s.decoding_since != instant{}) {
+    const std::uint64_t then = s.sequences, at_end = s.shared.board.read(s.endpoint).sequences;
+    s.shared.board.teach_decode(s.endpoint, usage.completion, seconds(now - s.decoding_since),
+                                static_cast<double>(then + at_end) / 2);
+  }
   s.give_back();
   s.compare(usage);
   // Engines free a sequence's blocks when it ends: this is the moment they take their place in the LRU.

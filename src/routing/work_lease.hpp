@@ -33,7 +33,9 @@ struct work_lease::state {
   std::uint64_t seed = 0;
   booked_work work;
   instant dispatched{};
-  double speed = 0;  // what `work.expected` was reckoned with
+  instant decoding_since{};     // of a stream
+  std::uint64_t sequences = 0;  // in flight there at that moment
+  double speed = 0;             // what `work.expected` was reckoned with
   std::uint32_t blocks = 0, room = 0;
   entered_blocks entered;
   bool booked = false, decoding = false;

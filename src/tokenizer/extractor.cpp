@@ -1,6 +1,7 @@
 #include "tokenizer/extractor.hpp"
 
 #include <fmt/format.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <limits>
@@ -24,7 +25,7 @@ struct extractor::impl {
   explicit impl(extract_options options) : hasher(sane_block_bytes(options.block_bytes)) {}
 
   std::optional<api_error> read(api_kind api, bytes_view body, const token_estimator& estimator,
-                                request_facts& out);
+                                request_facts& out, bytes_view tenant);
 
   json_doc doc;
   block_hasher hasher;
@@ -34,14 +35,15 @@ extractor::extractor(extract_options options) : impl_(std::make_unique<impl>(opt
 extractor::~extractor() = default;
 
 std::optional<api_error> extractor::read(api_kind api, bytes_view body, const token_estimator& estimator,
-                                         request_facts& out) {
-  auto refused = impl_->read(api, body, estimator, out);
+                                         request_facts& out, bytes_view tenant) {
+  auto refused = impl_->read(api, body, estimator, out, tenant);
   impl_->doc.trim();
   return refused;
 }
 
 std::optional<api_error> extractor::impl::read(api_kind api, bytes_view body,
-                                               const token_estimator& estimator, request_facts& out) {
+                                               const token_estimator& estimator, request_facts& out,
+                                               bytes_view tenant) {
   out = request_facts{};
   out.api = api;
   if (body.size() >= std::numeric_limits<std::uint32_t>::max()) {
@@ -57,7 +59,7 @@ std::optional<api_error> extractor::impl::read(api_kind api, bytes_view body,
   body_members members;
   if (auto refused = members.read(doc)) return refused;
   if (auto refused = read_scalars(api, doc, members, out)) return refused;
-  write_prompts(doc, members, estimator, hasher, out);
+  write_prompts(doc, members, estimator, hasher, out, tenant);
   return std::nullopt;
 }
 
@@ -78,6 +80,25 @@ std::optional<splice> usage_splice(const request_facts& facts, bytes_view body) 
     return splice{options.begin, options.end - options.begin, R"({"include_usage":true})"};
   }
   return splice{options.end - 1, 0, R"(,"include_usage":true)"};
+}
+
+std::string tenant_salt(bytes_view tenant, const request_facts& facts, bytes_view body) {
+  std::string text(tenant);
+  text += '\0';  // no header value has one
+  if (const value_range own = facts.member(body_key::cache_salt))
+    text += body.substr(own.begin, own.end - own.begin);
+  const XXH128_hash_t digest = XXH3_128bits(text.data(), text.size());
+  return fmt::format("{:016x}{:016x}", digest.high64, digest.low64);
+}
+
+std::optional<splice> salt_splice(const request_facts& facts, std::string_view salt) {
+  const bool known =
+      facts.api == api_kind::chat || facts.api == api_kind::completions || facts.api == api_kind::responses;
+  if (!known || salt.empty()) return std::nullopt;
+  if (const value_range own = facts.member(body_key::cache_salt))
+    return splice{own.begin, own.end - own.begin, fmt::format(R"("{}")", salt)};
+  return splice{facts.object_end, 0,
+                fmt::format(R"({}"cache_salt":"{}")", facts.object_empty ? "" : ",", salt)};
 }
 
 }  // namespace penstock::tokenizer

@@ -12,16 +12,25 @@ namespace {
 using index = json_doc::index;
 
 // Marks of what joins a seed.
-enum class seed_mark : std::uint8_t { salt = 1, chat_template, effort, no_tools, token_ids, continued };
+enum class seed_mark : std::uint8_t {
+  salt = 1,
+  chat_template,
+  effort,
+  no_tools,
+  token_ids,
+  continued,
+  tenant
+};
 
 class prompt_maker {
  public:
   prompt_maker(const json_doc& doc, const body_members& members, const token_estimator& estimator,
-               block_hasher& hasher, request_facts& facts)
+               block_hasher& hasher, request_facts& facts, bytes_view tenant)
       : doc_(doc),
         members_(members),
         estimator_(estimator),
         facts_(facts),
+        tenant_(tenant),
         out_(doc, hasher, facts, estimator),
         talk_(doc, out_) {}
 
@@ -61,7 +70,9 @@ class prompt_maker {
   }
 
   std::uint64_t seed() const {
-    std::uint64_t s = joined(0, seed_mark::salt, members_[field::cache_salt]);
+    std::uint64_t s =
+        tenant_.empty() ? 0 : mix_seed(0, static_cast<std::uint8_t>(seed_mark::tenant), tenant_);
+    s = joined(s, seed_mark::salt, members_[field::cache_salt]);
     s = joined(s, seed_mark::chat_template, members_[field::chat_template]);
     s = joined(s, seed_mark::effort, members_[field::reasoning_effort]);
     s = joined(s, seed_mark::effort, inside(field::reasoning, "effort"));      // responses
@@ -208,6 +219,7 @@ class prompt_maker {
   const body_members& members_;
   const token_estimator& estimator_;
   request_facts& facts_;
+  bytes_view tenant_;
   prompt_writer out_;
   conversation talk_;
 };
@@ -215,8 +227,8 @@ class prompt_maker {
 }  // namespace
 
 void write_prompts(const json_doc& doc, const body_members& members, const token_estimator& estimator,
-                   block_hasher& hasher, request_facts& facts) {
-  prompt_maker(doc, members, estimator, hasher, facts).make();
+                   block_hasher& hasher, request_facts& facts, bytes_view tenant) {
+  prompt_maker(doc, members, estimator, hasher, facts, tenant).make();
 }
 
 }  // namespace penstock::tokenizer

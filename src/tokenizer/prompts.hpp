@@ -14,6 +14,6 @@ namespace penstock::tokenizer {
 // conversation that previous_response_id continues); then documents, tools, system, messages; then the
 // other arguments of the template, since nothing that may change between turns stands before the messages.
 void write_prompts(const json_doc& doc, const body_members& members, const token_estimator& estimator,
-                   block_hasher& hasher, request_facts& facts);
+                   block_hasher& hasher, request_facts& facts, bytes_view tenant);
 
 }  // namespace penstock::tokenizer

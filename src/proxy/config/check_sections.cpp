@@ -123,6 +123,28 @@ constexpr std::array<std::string_view, 13> served_paths{"/v1/chat/completions",
                                                         "/ping",
                                                         "/metrics"};
 
+void check_hints(const config& c, report& out) {
+  const auto is_name = [](std::string_view name) {
+    constexpr std::string_view others = "!#$%&'*+-.^_`|~";
+    return !name.empty() && std::all_of(name.begin(), name.end(), [&](char ch) {
+      return (ch >= '0' && ch <= '9') || (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') ||
+             others.find(ch) != std::string_view::npos;
+    });
+  };
+  const auto& names = c.routing.session_headers;
+  for (std::size_t i = 0; out.usable("routing.session_headers") && i < names.size(); ++i) {
+    if (is_name(names[i])) continue;
+    const auto key = fmt::format("routing.session_headers[{}]", i);
+    out.error(key, fmt::format("{}: {} is no header name", key, in_quotes(names[i])),
+              "write for example x-session-id");
+  }
+  const std::string_view salt = c.routing.tenant_salt, kind = "header:";
+  if (!out.usable("routing.tenant_salt") || salt.empty()) return;
+  if (salt.starts_with(kind) && is_name(salt.substr(kind.size()))) return;
+  out.error("routing.tenant_salt", fmt::format("routing.tenant_salt: {} names no header", in_quotes(salt)),
+            "write \"header:x-tenant-id\", or leave it out");
+}
+
 void check_passthrough(const config& c, report& out) {
   const auto& paths = c.server.passthrough;
   if (!out.usable("server.passthrough")) return;
@@ -174,6 +196,7 @@ void check_sections(config& c, report& out) {
   check_path("health.metrics_path", c.health.metrics_path, out);
   check_access_log(c, out);
   check_passthrough(c, out);
+  check_hints(c, out);
   warn_about_sections(c, out);
 }
 

@@ -67,6 +67,17 @@ std::string toml_headers(const header_list& fields, bool secret) {
   return out + (fields.empty() ? "}" : " }");
 }
 
+// Defaults of lists are written with commas.
+string_list split(std::string_view text) {
+  string_list items;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find(',', at), text.size());
+    items.emplace_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return items;
+}
+
 }  // namespace
 
 std::string_view name(value_type t) {
@@ -117,7 +128,7 @@ const section_spec& section(std::string_view path) {
 std::variant<setting, value_error> parse_value(const key_spec& key, std::string_view text) {
   switch (key.type) {
     case value_type::text: return setting{std::string(text)};
-    case value_type::text_list: return setting{text.empty() ? string_list{} : string_list{std::string(text)}};
+    case value_type::text_list: return setting{split(text)};
     case value_type::boolean:
       if (text == "true" || text == "false") return setting{text == "true"};
       return value_error{fmt::format("{} is neither true nor false", in_quotes(text)), ""};

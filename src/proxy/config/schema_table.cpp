@@ -422,6 +422,12 @@ constexpr key_spec routing_keys[] = {
      .most = "1000000",
      .text = "Tokens of prefill that one more sequence in flight is taken to cost.",
      .member = slot_of<&routing_config::sequence_cost>()},
+    {.name = "learn_sequence_cost",
+     .type = boolean,
+     .fallback = "false",
+     .text = "Take what one more sequence costs from measured inter-token times and output lengths, and "
+             "`sequence_cost` only until they are known.",
+     .member = slot_of<&routing_config::learn_sequence_cost>()},
     {.name = "load_factor",
      .type = number,
      .fallback = "1.25",
@@ -429,6 +435,23 @@ constexpr key_spec routing_keys[] = {
      .most = "100",
      .text = "Consistent hashing passes over an endpoint above this many times the mean load.",
      .member = slot_of<&routing_config::load_factor>()},
+    {.name = "session_headers",
+     .type = text_list,
+     .fallback = "x-session-id,x-claude-code-session-id,x-session-affinity,x-opencode-session,session-id,"
+                 "session_id",
+     .text =
+         "Request headers that name a session; the first that a request has is its key for "
+         "`consistent_hash` and for near-ties of `prefix`, before the body's `prompt_cache_key` and `user`.",
+     .member = slot_of<&routing_config::session_headers>()},
+    {.name = "tenant_salt",
+     .type = value_type::text,
+     .fallback = "",
+     .text =
+         "`header:NAME` keeps the caches of tenants apart: the header's value, which something before "
+         "Penstock must set, joins the prompt's hashes, and its digest goes to the engine as `cache_salt` "
+         "(chat, completions, responses), together with the client's own one. Requests without it are one "
+         "tenant.",
+     .member = slot_of<&routing_config::tenant_salt>()},
 };
 
 constexpr key_spec pool_keys[] = {

@@ -85,7 +85,7 @@ process::process(boost::asio::io_context& context, std::shared_ptr<const config>
       written_(settings),
       settings_(with_derived_limits(std::move(settings))),
       reread_(std::move(reread)),
-      routing_(std::make_unique<routing::shared_state>(settings_->routing)),
+      routing_(std::make_unique<routing::shared_state>(settings_->routing, kernel_random())),
       ids_(std::make_unique<id_claims>()),
       tracker_(kernel_random()),
       probe_(context, tracker_, [this] { publish(); }),

@@ -40,6 +40,7 @@ struct exchange {
   body_buffer body;
   request_facts facts;
   std::string request_head;  // to the engine
+  std::string salt;          // of the request's tenant, for the engine's cache; empty: none
   std::vector<splice> splices;
   flow::request_flow flow;
   byte_lease kept;  // of answer bytes that the flow holds back

@@ -129,6 +129,7 @@ class worker final : public driver_events {
   bool push_request(engine_connection& e);
   void take_answer_bytes(engine_connection& e, bytes_view span);
   void release_request(exchange& x);
+  std::optional<api_error> read_facts(exchange& x, const http::request_head& head);
   void engine_answered(engine_connection& e, bytes_view bytes);
   void keep_engine(exchange& x);
   void dispatch(exchange& x);

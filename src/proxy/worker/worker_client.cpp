@@ -142,7 +142,7 @@ void worker::body_done(client_connection& c) {
   } else if (x.body.size() == 0) {
     error = api_error{.why = reason::invalid_json, .message = "The request has no body; send a JSON object."};
   } else {
-    error = extractor_.read(x.route.api, x.body.view(), estimator_, x.facts);
+    error = read_facts(x, c.parser.head());
   }
   if (error) {
     drive(x, flow::refused{std::move(*error)});
@@ -151,6 +151,29 @@ void worker::body_done(client_connection& c) {
     drive(x, flow::body_ready{&x.facts});
   }
   flush(c);
+}
+
+// The body's facts, and what the head adds to them: the tenant, and whose session it is.
+std::optional<api_error> worker::read_facts(exchange& x, const http::request_head& head) {
+  constexpr std::size_t longest_hint = 256;
+  constexpr std::string_view header_kind = "header:";
+  const routing_config& how = settings().routing;
+  bytes_view tenant;
+  if (!how.tenant_salt.empty()) {
+    const http::field* f =
+        http::find(head.fields, std::string_view(how.tenant_salt).substr(header_kind.size()));
+    // Requests of nobody are a tenant too: they share with each other and with no one else.
+    tenant = f != nullptr && !f->value.empty() ? bytes_view(f->value) : bytes_view("-");
+  }
+  if (auto error = extractor_.read(x.route.api, x.body.view(), estimator_, x.facts, tenant)) return error;
+  if (!tenant.empty()) x.salt = tokenizer::tenant_salt(tenant, x.facts, x.body.view());
+  for (const std::string& name : how.session_headers) {
+    const http::field* f = http::find(head.fields, name);
+    if (f == nullptr || f->value.empty()) continue;
+    x.facts.affinity = f->value.substr(0, longest_hint);
+    break;
+  }
+  return std::nullopt;
 }
 
 // A head or a body that cannot be served: answered, and when bytes of it may still come, the connection

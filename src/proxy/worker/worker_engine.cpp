@@ -119,6 +119,10 @@ void worker::send_request(exchange& x) {
   x.splices.clear();
   if (x.flow.inject_usage())
     if (auto s = tokenizer::usage_splice(x.facts, body)) x.splices.push_back(std::move(*s));
+  if (auto s = tokenizer::salt_splice(x.facts, x.salt)) {
+    const bool first = !x.splices.empty() && s->offset < x.splices.front().offset;
+    x.splices.insert(first ? x.splices.begin() : x.splices.end(), std::move(*s));
+  }
   std::uint64_t length = body.size();
   for (const splice& s : x.splices) length = length - s.erase + s.insert.size();
   x.request_head.clear();
@@ -236,6 +240,7 @@ void worker::complete_work(exchange& x) {
   x.work.ended(io_.now(), usage);
   x.work = {};
   if (usage.known) estimator_.learn(x.facts, usage.prompt);
+  router_.answered(x.facts.model, usage);
   if (x.route.api == api_kind::responses && !x.flow.response_id().empty())
     router_.remember_response(x.flow.response_id(), x.flow.target().endpoint);
   tell(x, flow::fault::none, false);

@@ -119,6 +119,28 @@ TEST_CASE("router: consistent hash keeps the bound, and an affinity its endpoint
   CHECK(bounded);
 }
 
+TEST_CASE("router: near-ties of prefix go to the session's endpoint, a held prefix goes before it") {
+  bench b(fleet_of(8));
+  request_facts f = request_of(chain_of(1, 6));
+  f.affinity = "session-1";
+  const plan p = b.decide(f);
+  CHECK(p.why == choice::hash_tie);
+  CHECK(p.by_session);
+  CHECK(explain(p, b.fleet).find("the session belongs to it") != std::string::npos);
+  std::set<std::uint16_t> homes;
+  for (std::uint64_t i = 0; i < 40; ++i) {
+    request_facts other = request_of(chain_of(100 + i, 6));
+    other.affinity = "session-1";
+    CHECK(b.first(other) == p.candidates[0].endpoint.slot);
+    other.affinity = "session-" + std::to_string(i);
+    homes.insert(b.first(other));
+  }
+  CHECK(homes.size() > 4);
+  const std::uint16_t away = p.candidates[0].endpoint.slot == 0 ? 1 : 0;
+  b.serve_at(away, f);
+  CHECK(b.first(f) == away);
+}
+
 TEST_CASE("router: removing an endpoint moves its own keys only; adding one takes its share") {
   bench five(fleet_of(5, policy::consistent_hash)), six(fleet_of(6, policy::consistent_hash));
   int moved = 0;

@@ -213,3 +213,26 @@ TEST_CASE("usage is asked for once and only where it must be") {
   const std::string body = R"({"model":"m","input":"x","stream":true})";
   CHECK_FALSE(usage_splice(read_body(api_kind::responses, body).facts, body));
 }
+
+TEST_CASE("a tenant's salt comes into the body once and takes the client's own along") {
+  const auto salted = [](api_kind api, std::string_view body, std::string_view tenant) {
+    const auto r = read_body(api, body);
+    REQUIRE_FALSE(r.error);
+    const auto edit = salt_splice(r.facts, tenant_salt(tenant, r.facts, body));
+    return edit ? spliced(body, *edit) : std::string("none");
+  };
+  const std::string plain = R"({"model":"m","messages":[]})";
+  const std::string own = R"({"model":"m", "cache_salt" : "mine" ,"messages":[]})";
+  const std::string a = salted(api_kind::chat, plain, "acme"), b = salted(api_kind::chat, plain, "bolt");
+  CHECK(a.starts_with(R"({"model":"m","messages":[],"cache_salt":")"));
+  CHECK(a.size() == plain.size() + std::string_view(R"(,"cache_salt":"")").size() + 32);
+  CHECK(a != b);
+  CHECK(a == salted(api_kind::chat, plain, "acme"));
+  const std::string c = salted(api_kind::chat, own, "acme");
+  CHECK(c.find("mine") == std::string::npos);
+  CHECK(c != salted(api_kind::chat, own, "bolt"));
+  // What a client says cannot make it another tenant.
+  CHECK(c.find(a.substr(a.size() - 34, 32)) == std::string::npos);
+  CHECK_FALSE(read_body(api_kind::chat, c).error);
+  CHECK(salted(api_kind::messages, R"({"model":"m","max_tokens":1,"messages":[]})", "acme") == "none");
+}
