@@ -1,6 +1,7 @@
 """Emulated prefill and decode engines, the proxy's part played by hand: only what is right gives the right text."""
 import asyncio
 import json
+import signal
 import unittest
 
 from harness.case import Case
@@ -101,7 +102,7 @@ class Nixl(HandOff):
         self.assertEqual(again["kv_transfer_params"]["remote_prefill_cached_tokens"], cached)
 
     async def test_repeated_late_and_foreign_hand_offs_give_other_text(self):
-        p, d = await self.pair("nixl", ("--kv-lease", "300"))
+        p, d = await self.pair("nixl", ("--kv-lease", "1000"))
         body, other = body_of("one " * 80), body_of("two " * 80)
         want = await self.undisaggregated(body)
         prefilled = await self.prefill(p, body)
@@ -160,6 +161,32 @@ class Nixl(HandOff):
         await p.kill()
         self.assertEqual(content(await decoding), want)
         self.assertEqual((await self.leases(d))["failed"], 1)
+
+    async def test_a_prefill_engine_that_does_not_answer(self):
+        p, d = await self.pair("nixl", decode=(*IMPATIENT, "--kv-load-failure-policy", "recompute"))
+        body = body_of("word " * 50)
+        want = await self.undisaggregated(body)
+        prefilled = await self.prefill(p, body)
+        p.signal(signal.SIGSTOP)
+        self.assertEqual(content(await self.decode(d, body, prefilled)), want)
+        p.signal(signal.SIGCONT)
+        # What was said to it before it was given up is nothing that it hears: the blocks wait for their expiry.
+        self.assertEqual(len((await self.leases(p))["open"]), 1)
+
+    async def test_a_decode_leg_under_way_keeps_the_lease(self):
+        p, d = await self.pair("nixl", ("--kv-lease", "1000"), ("--kv-lease", "1000", "--kv-bandwidth", "0.006"))
+        body = body_of("word " * 50)  # some 70 tokens, 1.5 s
+        want = await self.undisaggregated(body)
+        self.assertEqual(content(await self.decode(d, body, await self.prefill(p, body))), want)
+        await self.eventually(p, fetched=1, expired=0, late=0)
+
+    async def test_a_stream_whose_kv_does_not_arrive(self):
+        p, d = await self.pair("nixl")
+        body = body_of("word " * 50, stream=True)
+        leg = nixl_decode(body, await self.prefill(p, body))
+        _, events = await self.stream(d, leg, headers=[("x-emulator-fault", "load-failure")])
+        self.assertEqual(len([e for e in events if b'"error"' in e]), 1)
+        self.assertEqual(events[-1], b"data: [DONE]\n\n")
 
     async def test_an_engine_that_was_restarted_is_another_one(self):
         p, d = await self.pair("nixl", ("--side-channel-port", str(free_port())), IMPATIENT)
@@ -226,6 +253,76 @@ class Nixl(HandOff):
             self.assert_refused(await self.post(d, CHAT, wrong), f"kv_transfer_params.{key}")
         self.assert_refused(await self.post(d, CHAT, leg), "kv_transfer_params")
         self.assertEqual(len((await self.leases(p))["open"]), 1)
+
+
+class Crowds(HandOff):
+    """Many hand-offs at a time, with legs that are cut at any moment, leave nothing behind."""
+
+    async def cut(self, engine, leg, after):
+        """A decode leg whose client leaves."""
+        connection = await self.connect(engine)
+        try:
+            await asyncio.wait_for(connection.start(CHAT, leg), after)
+        except asyncio.TimeoutError:
+            pass
+        connection.close()
+
+    async def nothing_left(self, *engines):
+        for engine in engines:
+            await self.eventually(engine, open=[], pinned_blocks=0, loading=0)
+            counts = json.loads((await self.get(engine, "/debug/requests")).body)
+            self.assertEqual((counts["running"], counts["waiting"]), (0, 0))
+
+    def crowd(self, one, size=60):
+        return asyncio.gather(*(one(i) for i in range(size)))
+
+    async def test_nixl(self):
+        p, d = await self.pair("nixl", ("--kv-lease", "3000"), ("--kv-bandwidth", "1"))
+        alone = await self.emulated(*FAST)
+
+        async def one(i):
+            body = body_of(f"prompt {i} " * 20, stream=i % 3 == 0)
+            prefilled = (await self.post(p, CHAT, nixl_prefill(body))).body
+            if i % 3 == 0:
+                return await self.cut(d, nixl_decode(body, prefilled), (i % 7) * 0.01 + 0.001)
+            self.assertEqual(content(await self.post(d, CHAT, nixl_decode(body, prefilled))),
+                             content(await self.post(alone, CHAT, body)))
+        await self.crowd(one)
+        await self.nothing_left(p, d)
+        self.assertEqual((await self.leases(p))["wrong_reads"], 0)
+
+    async def test_mooncake(self):
+        p, d = await self.pair("mooncake", ("--kv-lease", "3000"), ("--kv-bandwidth", "1"))
+        alone = await self.emulated(*FAST)
+        address = (await self.leases(p))["side_channel"]
+        engine_id = (await self.leases(p))["engine_id"] + "_dp0"
+
+        async def one(i):
+            body = body_of(f"prompt {i} " * 20, stream=i % 3 == 0)
+            prefill, decode = mooncake_prefill(body, f"x{i}"), mooncake_decode(body, f"x{i}", address, engine_id)
+            if i % 3 == 0:
+                return await asyncio.gather(self.post(p, CHAT, prefill), self.cut(d, decode, (i % 7) * 0.01 + 0.001))
+            _, decoded = await asyncio.gather(self.post(p, CHAT, prefill), self.post(d, CHAT, decode))
+            self.assertEqual(content(decoded), content(await self.post(alone, CHAT, body)))
+        await self.crowd(one)
+        await self.nothing_left(p, d)
+
+    async def test_sglang(self):
+        port = free_port()
+        p, d = await self.pair("sglang", ("--side-channel-port", str(port), "--kv-lease", "3000"),
+                               ("--kv-bandwidth", "1", "--kv-lease", "3000"))
+        alone = await self.emulated(*FAST)
+
+        async def one(i):
+            body = body_of(f"prompt {i} " * 20, stream=i % 3 == 0)
+            leg = sglang_leg(body, port, i)
+            if i % 3 == 0:
+                return await asyncio.gather(self.cut(p, leg, (i % 7) * 0.01 + 0.001), self.cut(d, leg, 0.02))
+            prefilled, decoded = await asyncio.gather(self.post(p, CHAT, leg), self.post(d, CHAT, leg))
+            self.assertEqual(prefilled.status, 200)
+            self.assertEqual(content(decoded), content(await self.post(alone, CHAT, body)))
+        await self.crowd(one)
+        await self.nothing_left(p, d)
 
 
 class MoriIo(HandOff):
@@ -296,7 +393,7 @@ class Mooncake(HandOff):
         self.assert_refused(prefilled, "x-data-parallel-rank")
 
     async def test_a_leg_whose_other_leg_never_comes(self):
-        p, d = await self.pair("mooncake", ("--kv-lease", "200"), ("--kv-partner-timeout", "200"))
+        p, d = await self.pair("mooncake", ("--kv-lease", "1000"), ("--kv-partner-timeout", "400"))
         body = body_of("word " * 50)
         address, ids = await self.bootstrap(p)
         self.assertEqual((await self.post(d, CHAT, mooncake_decode(body, "xfer-1", address, ids[0]))).status, 500)
@@ -328,6 +425,11 @@ class Mooncake(HandOff):
         p, d = await self.pair("mooncake")
         body = body_of("word " * 50)
         leg = mooncake_prefill(body, "xfer-1")
+        slow = asyncio.ensure_future(self.post(p, CHAT, leg, [("x-emulator-fault", "delay-first=500ms")]))
+        while not json.loads((await self.get(p, "/debug/requests")).body)["received"]:
+            await asyncio.sleep(0.01)
+        self.assert_refused(await self.post(p, CHAT, leg), "kv_transfer_params.transfer_id")
+        self.assertEqual((await slow).status, 200)
         self.assert_refused(await self.post(p, CHAT, {**leg, "max_tokens": 4}), "max_tokens")
         self.assert_refused(await self.post(p, CHAT, {**leg, "max_completion_tokens": 4}), "max_completion_tokens")
         del leg["kv_transfer_params"]["transfer_id"]
@@ -401,7 +503,7 @@ class Sglang(HandOff):
         await self.eventually(p, open=[], expired=1, pinned_blocks=0)
 
     async def test_wrong_legs_are_refused(self):
-        p, d, port = await self.pair_and_port(("--data-parallel-size", "4", "--kv-partner-timeout", "500"))
+        p, d, port = await self.pair_and_port(("--data-parallel-size", "4", "--kv-partner-timeout", "1500"))
         body = body_of("word " * 50)
         for engine in (p, d):
             self.assert_refused(await self.post(engine, CHAT, body), "bootstrap_room")

@@ -45,9 +45,16 @@ answer answer_for(const engine_request& r, std::uint32_t prompt, std::uint32_t c
 exchange::exchange(exchange_setup setup, wire& out)
     : setup_(std::move(setup)),
       framer_(out, setup_.how, setup_.plan),
-      shape_(make_shape(setup_.request, setup_.identity)) {}
+      shape_(make_shape(setup_.request, setup_.identity)) {
+  if (setup_.leg.kind != leg_kind::prefill) return;
+  for (const std::string& id : setup_.leg.ids) setup_.kv->source().begin_leg(id);
+}
 
-exchange::~exchange() { release(); }
+exchange::~exchange() {
+  release();
+  if (setup_.leg.kind != leg_kind::prefill) return;
+  for (const std::string& id : setup_.leg.ids) setup_.kv->source().end_leg(id);
+}
 
 void exchange::abandon() {
   if (result_ == outcome::open) result_ = outcome::aborted;

@@ -76,6 +76,7 @@ void kv_peer::met() {
 
 void kv_peer::beat() {
   if (owner_ == nullptr) return;
+  if (owner_->options_.connector != connector_kind::nixl) return;  // the others have no heartbeats
   for (const auto& [tag, load] : loads_) say(engine_id_, "beat " + load->id());
   timer_.expires_after(lease_of(owner_->options_) / 6);
   timer_.async_wait([self = shared_from_this()](error_code cancelled) {

@@ -19,6 +19,7 @@ using boost::system::error_code;
 
 namespace {
 
+constexpr std::chrono::milliseconds accept_pause{100};
 // A line names at most the blocks of one prompt.
 constexpr std::size_t longest_line = 4U << 20;
 
@@ -100,7 +101,9 @@ class kv_source::session final : public std::enable_shared_from_this<session> {
   void gone() {
     kv_source* const owner = owner_;
     close();
-    owner->sessions_.erase(shared_from_this());
+    const auto self = shared_from_this();
+    std::erase_if(owner->waiting_, [&](const auto& w) { return w.second.who.lock() == self; });
+    owner->sessions_.erase(self);
   }
 
   tcp::socket socket_;
@@ -116,6 +119,7 @@ kv_source::kv_source(asio::io_context& context, engine_core& core, const hand_of
       leases_(lease_of(options)),
       acceptor_(context),
       expiry_(context),
+      pause_(context),
       port_(options.side_port) {}
 
 kv_source::~kv_source() { stop(); }
@@ -136,7 +140,12 @@ void kv_source::accept() {
   acceptor_.async_accept([this, alive = std::weak_ptr<bool>(alive_)](error_code ec, tcp::socket socket) {
     if (alive.expired() || !acceptor_.is_open()) return;
     if (!ec) (*sessions_.insert(std::make_shared<session>(std::move(socket), *this)).first)->read();
-    if (ec != asio::error::operation_aborted) accept();
+    if (!ec) return accept();
+    if (ec == asio::error::operation_aborted) return;
+    pause_.expires_after(accept_pause);  // for want of descriptors, say
+    pause_.async_wait([this, still = std::weak_ptr<bool>(alive_)](error_code cancelled) {
+      if (!cancelled && !still.expired()) accept();
+    });
   });
 }
 
@@ -146,7 +155,9 @@ void kv_source::stop() {
   for (const auto& s : std::exchange(sessions_, {})) s->close();
   waiting_.clear();
   meetings_.clear();
+  told_.clear();
   expiry_.cancel();
+  pause_.cancel();
 }
 
 const kv_lease& kv_source::grant(std::string id, std::uint64_t sequence, std::uint64_t content,

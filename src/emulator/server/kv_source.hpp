@@ -54,8 +54,10 @@ class kv_source {
     meetings_.erase(id);
     told_.erase(id);
   }
-  // Whether a prefill leg may take that id.
-  bool in_use(const std::string& id) const { return meetings_.contains(id) || leases_.find(id) != nullptr; }
+  // Prefill legs whose ids the proxy minted: one of a name at a time, until its lease ended.
+  bool in_use(const std::string& id) const { return under_way_.contains(id) || leases_.find(id) != nullptr; }
+  void begin_leg(const std::string& id) { under_way_.insert(id); }
+  void end_leg(const std::string& id) { under_way_.erase(id); }
 
   const std::string& engine_id() const { return engine_id_; }
   const std::string& host() const { return host_; }
@@ -89,9 +91,10 @@ class kv_source {
   const hand_off_options& options_;
   lease_table leases_;
   boost::asio::ip::tcp::acceptor acceptor_;
-  boost::asio::steady_timer expiry_;
+  boost::asio::steady_timer expiry_, pause_;
   std::set<std::shared_ptr<session>> sessions_;
   std::multimap<std::string, waiter, std::less<>> waiting_;  // decode legs, by lease
+  std::set<std::string> under_way_;
   std::map<std::string, expected> meetings_;
   std::map<std::string, std::function<void(bool)>> told_;  // closed, and not called yet
   std::string engine_id_, host_;
