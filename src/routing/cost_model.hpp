@@ -24,9 +24,11 @@ struct request_size {
 request_size size_of(const request_facts& facts);
 
 // The settings of the score, made safe: no negative or NaN weight, a load factor of at least 1.
+// `shared_tokens` belongs to one request: the head of its prompt that much of the traffic shares.
 struct cost_weights {
   double lambda = 8, sequence = 200, load_factor = 1.25;
   bool learned_sequence = false;  // `sequence` only where nothing was learned
+  double shared_tokens = 0;
 };
 cost_weights weights_of(const routing_config& settings);
 
@@ -43,8 +45,17 @@ double learned_sequence_cost(const decode_fit& fit, double expected_output, doub
 // Median of the learned speeds, default_speed when nobody has one.
 double pool_speed(std::span<const draft> drafts);
 
+// The penalty for computing anew what somebody holds, when even the least busy endpoint has `waiting`
+// requests in front of their first token. Work that could have been saved delays everybody who comes behind
+// it until the queue is gone, and the requests that wait now are the measure of how many that will be: a
+// fixed penalty that is right at ease is several times too small in overload.
+double crowded_lambda(double lambda, double waiting);
+
 // queue x (pool speed / own speed) + w x sequences in flight + (1 + lambda) x uncached tokens, raised
-// where confidence is below 1. `d.load` and the hit figures are filled in; this fills in the rest.
+// where confidence is below 1. Of the head that much of the traffic shares, what is not held costs a
+// quarter of its tokens and no penalty: it will be used again wherever it is, and where every request
+// begins alike the penalty would keep all of them at the endpoint that happened to be first.
+// `d.load` and the hit figures are filled in; this fills in the rest.
 void appraise(draft& d, const request_size& size, const cost_weights& weights, double pool, instant now);
 
 }  // namespace penstock::routing

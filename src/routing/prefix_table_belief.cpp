@@ -9,8 +9,9 @@ namespace {
 
 constexpr auto relaxed = std::memory_order_relaxed;
 constexpr std::uint64_t known_bit = std::uint64_t{1} << 63, fixed_bit = std::uint64_t{1} << 62;
-// Trust in percent that is not told from full trust: rounding, races and other clients take that much.
-constexpr int full_trust = 90;
+// Trust in percent that is not told from full trust: rounding, races and other clients take that much, and so
+// does an overloaded engine, which looks a prompt up long after it was sent.
+constexpr int full_trust = 50;
 // Comparisons of counters wait until the engine has looked up so many tokens.
 constexpr std::uint64_t least_lookups = 16384;
 
@@ -64,8 +65,11 @@ void prefix_table::check(endpoint_id id, double hits, double queries) {
   const std::uint64_t found_then = s.seen_hits.exchange(found, relaxed);
   const auto believed_hits = static_cast<double>(s.believed_hits.exchange(0, relaxed));
   const auto believed_queries = static_cast<double>(s.believed_queries.exchange(0, relaxed));
-  const std::uint64_t told = s.told.exchange(0, relaxed);
-  // A first reading, or an engine that started again; answers that tell for themselves know better.
+  if (now < then) s.told.store(0, relaxed);
+  const std::uint64_t told = s.told.load(relaxed);
+  // A first reading, or an engine that started again. Answers that tell for themselves know better: what is
+  // believed at dispatch is counted by the engine when it starts, which is another time when there is a
+  // queue.
   if (then == 0 || now < then || found < found_then || told != 0) return;
   revise(id, [&](const cache_belief& b) {
     return learn_from_counters(b, {.hits = static_cast<double>(found - found_then),

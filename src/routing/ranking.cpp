@@ -7,8 +7,9 @@
 namespace penstock::routing {
 namespace {
 
-// Scores this near are not told apart: estimates of tokens and speed are no better.
-constexpr double near_seconds = 0.010, near_share = 0.05;
+// Scores this near are not told apart: nobody feels the difference. A share of the score would be none of
+// the wait: most of a score is the same for all candidates, lambda times the part that nobody holds.
+constexpr double near_seconds = 0.010;
 
 using order_list = std::vector<ranked>;
 
@@ -56,7 +57,7 @@ void settle_tie(std::span<const draft> drafts, const rank_request& r, std::size_
 choice by_prefix(std::span<const draft> drafts, const rank_request& r, std::uint64_t key, order_list& order) {
   sort_by(drafts, key, order, [](const draft& d) { return d.figures.score; });
   const double best = order[0].score;
-  const double band = best + std::max(near_seconds * r.pool_speed, near_share * best);
+  const double band = best + near_seconds * r.pool_speed;
   std::size_t n = 1;
   while (n < order.size() && order[n].score <= band) ++n;
   if (n > 1) {

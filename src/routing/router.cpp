@@ -58,7 +58,8 @@ struct router::impl {
   }
   endpoint_id recall(std::string_view response_id, const fleet_view& fleet);
   void look_up(const prefix_chain& chain);
-  void measure(const request_facts& facts, const cost_weights& weights, instant now);
+  void measure(const request_facts& facts, cost_weights weights, const telling_block& telling, instant now);
+  double waiting(instant now) const;
   telling_block telling_of(const request_facts& facts, const model_route& route) const;
   std::uint32_t& cursor_of(std::uint32_t pool, std::size_t endpoints, prng& rng);
   plan make_plan(const request_facts& facts, choice why, policy by, const telling_block& telling) const;
@@ -79,6 +80,7 @@ struct router::impl {
   std::vector<std::uint64_t> tokens_before;
   std::vector<ranked> order;
   double speed = default_speed;
+  double usual_work = 0;  // uncached tokens of the requests sent lately, in the mean
 };
 
 endpoint_id router::impl::recall(std::string_view response_id, const fleet_view& fleet) {
@@ -103,8 +105,18 @@ void router::impl::look_up(const prefix_chain& chain) {
   }
 }
 
+// Requests in front of their first token where there are fewest: what nobody can escape.
+double router::impl::waiting(instant now) const {
+  if (drafts.empty() || usual_work < 1) return 0;
+  double least = 1e18;
+  for (const draft& d : drafts)
+    least = std::min(least, queue_tokens(d.load, d.load.speed > 0 ? d.load.speed : speed, now));
+  return least / usual_work;
+}
+
 // Every policy gets all figures: what an endpoint has to compute is booked on the board for all of them.
-void router::impl::measure(const request_facts& facts, const cost_weights& weights, instant now) {
+void router::impl::measure(const request_facts& facts, cost_weights weights, const telling_block& telling,
+                           instant now) {
   probes.clear();
   for (draft& d : drafts) {
     d.load = shared.board.read(d.figures.endpoint);
@@ -115,6 +127,10 @@ void router::impl::measure(const request_facts& facts, const cost_weights& weigh
   speed = pool_speed(drafts);
   const request_size size = size_of(facts);
   const double output = weights.learned_sequence ? outputs.expected(hash(facts.model)) : 0;
+  weights.lambda = crowded_lambda(weights.lambda, waiting(now));
+  // Blocks before the telling one are those that much of the traffic shares.
+  if (chains == 1 && telling.index < tokens_before.size())
+    weights.shared_tokens = static_cast<double>(tokens_before[telling.index]);
   for (draft& d : drafts) {
     if (output > 0) {
       const double own = d.load.speed > 0 ? d.load.speed : speed;
@@ -173,10 +189,10 @@ std::variant<plan, api_error> router::decide(const request_facts& facts, const f
   rank_request r;
   r.by = pool.route;
   r.weights = weights_of(m.settings(fleet));
-  m.measure(facts, r.weights, now);
+  const telling_block telling = m.telling_of(facts, route);
+  m.measure(facts, r.weights, telling, now);
   r.pool_speed = m.speed;
   r.sequences = size_of(facts).sequences;
-  const telling_block telling = m.telling_of(facts, route);
   r.tie_key = facts.affinity.empty() ? telling.key : hash(facts.affinity) | 1;
   r.hash_key = r.tie_key;
   std::uint32_t* cursor = nullptr;
@@ -202,6 +218,9 @@ work_lease router::dispatched(const request_facts& facts, const fleet_view& flee
 
   const request_size size = size_of(facts);
   s->work.prefill_tokens = std::min(chosen.uncached_tokens, size.prompt_tokens);
+  constexpr double usual_decay = 0.02;  // the last fifty requests
+  m.usual_work +=
+      (m.usual_work > 0 ? usual_decay : 1) * (static_cast<double>(s->work.prefill_tokens) - m.usual_work);
   s->work.decode_tokens = facts.pooling ? 0 : size.prompt_tokens * std::max<std::uint64_t>(facts.n, 1);
   s->work.sequences = size.sequences;
   s->speed = m.speed_of(chosen);
