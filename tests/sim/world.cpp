@@ -26,6 +26,9 @@ bool world::run(instant end, const std::function<instant()>& next_tick) {
       queue_.pop();
       what();
     }
+    // Batches of one event and of several that came close together.
+    const bool more = !queue_.empty() && queue_.top().when - now_ < net.batch_max;
+    if (!more || chance(0.3)) events_->batch_ended();
   }
 }
 

@@ -44,6 +44,7 @@ struct weather {
   duration latency_max = std::chrono::milliseconds(3);
   std::size_t window = 16 * 1024;  // bytes in flight to a peer before the worker has to wait
   std::size_t piece_max = 4096;    // largest piece in which bytes arrive
+  duration batch_max = std::chrono::microseconds(200);  // between events that may be told together
 };
 
 class world final : public penstock::worker::driver {

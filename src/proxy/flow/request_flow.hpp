@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <string>
 
 #include "penstock/account_record.hpp"
@@ -124,10 +124,10 @@ class request_flow {
   http::sse_scanner scanner_;
   http::answer_reader reader_;
   const http::response_head* head_ = nullptr;
-  std::string held_;              // events before the first token
-  std::deque<std::string> kept_;  // bytes named by write actions that nobody else holds
-  std::uint32_t attempt_ = 0;     // index into plan_.candidates
-  std::uint32_t deaths_ = 0;      // engines that died with this request in hand
+  std::string held_;             // events before the first token
+  std::list<std::string> kept_;  // bytes named by write actions that nobody else holds
+  std::uint32_t attempt_ = 0;    // index into plan_.candidates
+  std::uint32_t deaths_ = 0;     // engines that died with this request in hand
   state state_ = state::reading;
   fault fault_ = fault::none;
   bool inject_usage_ = false;

@@ -47,6 +47,16 @@ worker::loss loss_of(int error) {
   }
 }
 
+ssize_t send_spans(int fd, std::span<iovec> spans) {
+  constexpr int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+  // The kernel takes one span with less ado than a list of one.
+  if (spans.size() == 1) return ::send(fd, spans[0].iov_base, spans[0].iov_len, flags);
+  msghdr message{};
+  message.msg_iov = spans.data();
+  message.msg_iovlen = spans.size();
+  return ::sendmsg(fd, &message, flags);
+}
+
 void no_delay(int fd) {
   const int yes = 1;
   ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
@@ -182,10 +192,7 @@ std::size_t epoll_driver::write(worker::socket_id to, std::span<const bytes_view
       vec[n++] = {const_cast<char*>(part.data()), part.size()};
       offered += part.size();
     }
-    msghdr message{};
-    message.msg_iov = vec.data();
-    message.msg_iovlen = n;
-    const ssize_t result = ::sendmsg(e->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t result = send_spans(e->fd, std::span(vec.data(), n));
     if (result < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) break;

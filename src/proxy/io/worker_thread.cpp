@@ -62,6 +62,7 @@ void worker_thread::run() {
     if (held_back) until = std::min(until, driver_.now() + share_check);
     driver_.run_once(until, on_wake);
     if (worker_.next_tick() <= driver_.now()) worker_.tick();
+    worker_.batch_ended();
     if (urgent_ || outcomes_due_ <= driver_.now()) send_outcomes();
     live_.store(worker_.live_requests() + worker_.client_connections(), std::memory_order_relaxed);
     share_clients();

@@ -58,8 +58,8 @@ struct exchange {
 
 // A client's connection: its codec session, what it sent too early, what it did not take yet.
 struct client_connection {
-  client_connection(socket_id s, http::request_limits limits, byte_budget& buffers)
-      : socket(s), parser(limits), early(buffers), unsent(buffers) {}
+  client_connection(socket_id s, http::request_limits limits, byte_budget& buffers, spare_buffers& spare)
+      : socket(s), parser(limits), early(buffers, spare), unsent(buffers, spare) {}
 
   socket_id socket;
   std::string peer;
@@ -74,6 +74,7 @@ struct client_connection {
   http::client_framing framing = http::client_framing::none;
   bool head_begun = false;  // between the first byte of a head and its end
   bool paused = false;
+  bool put_off = false;   // unsent bytes wait for the end of the batch, not for the kernel
   bool blocked = false;   // the flow knows that too much is unsent
   bool answered = false;  // the current answer was written (or copied) to its end
   bool keep_alive = true;
@@ -98,6 +99,7 @@ struct engine_connection {
   timer_wheel::entry timer;         // while idle
   bool connecting = true;
   bool reused = false;
+  bool put_off = false;       // to_send waits for the end of the batch
   bool request_gone = false;  // the whole request was handed to the kernel
   bool answer_complete = false;
   bool paused = false;

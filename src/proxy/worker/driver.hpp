@@ -83,6 +83,8 @@ class driver_events {
   virtual void writable(socket_id s) = 0;
   // Deadlines are to be compared.
   virtual void tick() = 0;
+  // No more of the above for now: what was put off while they came is to be done.
+  virtual void batch_ended() = 0;
 
  protected:
   ~driver_events() = default;

@@ -5,6 +5,12 @@
 #include <utility>
 
 namespace penstock::worker {
+namespace {
+
+// So many connections with something to write do not wait for the end of the batch.
+constexpr std::size_t most_put_off = 32;
+
+}  // namespace
 
 // Every entry from the driver ends with this: connections that died inside the call are freed when no
 // frame of it refers to them any more, and body memory that became free is handed on.
@@ -13,6 +19,7 @@ struct worker::leaving_frame {
   ~leaving_frame() {
     w.wake_memory_waiters();
     w.bury();
+    if (w.put_off_.size() >= most_put_off && w.sending_.empty()) w.send_put_off();
   }
 };
 
@@ -94,7 +101,8 @@ void worker::accepted(socket_id s, std::string_view peer) {
   const leaving_frame frame{*this};
   const limits_config& limits = settings().limits;
   auto c = std::make_unique<client_connection>(
-      s, http::request_limits{.head_bytes = limits.head_bytes, .head_fields = limits.head_fields}, buffers_);
+      s, http::request_limits{.head_bytes = limits.head_bytes, .head_fields = limits.head_fields}, buffers_,
+      spare_);
   c->peer = peer;
   c->state_since = io_.now();
   c->timer.owner = c.get();
@@ -226,11 +234,7 @@ void worker::finished(socket_id s) {
 void worker::writable(socket_id s) {
   const leaving_frame frame{*this};
   if (client_connection* c = client_of(s)) return drained(*c);
-  engine_connection* e = engine_of(s);
-  if (e == nullptr || e->owner == nullptr || e->connecting) return;
-  client_connection& c = *e->owner->client;
-  if (push_request(*e)) drive(*e->owner, flow::request_sent{});
-  flush(c);
+  if (engine_connection* e = engine_of(s)) send_on(*e);
 }
 
 void worker::tick() {
@@ -239,6 +243,31 @@ void worker::tick() {
     if (e.kind == 0) return client_timer(*static_cast<client_connection*>(e.owner));
     drop(*static_cast<engine_connection*>(e.owner), false);  // idle for long enough
   });
+}
+
+// What follows each other closely wakes a peer once: its process sees the first bytes and has not gone back
+// to sleep when the last ones come. Waking another core is dearer than all that a send costs besides.
+void worker::put_off(socket_id s, bool& mark) {
+  if (mark) return;
+  mark = true;
+  put_off_.push_back(s);
+}
+
+void worker::batch_ended() {
+  while (!put_off_.empty()) send_put_off();
+}
+
+void worker::send_put_off() {
+  const leaving_frame frame{*this};
+  sending_.swap(put_off_);
+  for (const socket_id s : sending_) {
+    if (client_connection* c = client_of(s)) {
+      if (c->put_off) drained(*c);
+    } else if (engine_connection* e = engine_of(s)) {
+      if (std::exchange(e->put_off, false)) send_on(*e);
+    }
+  }
+  sending_.clear();
 }
 
 void worker::wake_memory_waiters() {
@@ -259,6 +288,7 @@ void worker::wake_memory_waiters() {
 }
 
 void worker::close_idle() {
+  batch_ended();
   const leaving_frame frame{*this};
   for (slot& s : slots_)
     if (s.client != nullptr && s.client->current == nullptr && !s.client->head_begun &&
@@ -267,6 +297,7 @@ void worker::close_idle() {
 }
 
 std::uint64_t worker::end_all() {
+  batch_ended();
   const leaving_frame frame{*this};
   const std::uint64_t cut = live_requests_;
   for (std::size_t i = 0; i < slots_.size(); ++i) {
@@ -276,6 +307,7 @@ std::uint64_t worker::end_all() {
       c->keep_alive = false;
       drive(*c->current, flow::drain_now{});
       flush(*c);
+      if (c->put_off) drained(*c);
     }
     if (!c->gone && c->current == nullptr && c->unsent.empty()) drop(*c, false);
   }

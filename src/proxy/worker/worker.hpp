@@ -70,6 +70,7 @@ class worker final : public driver_events {
   void finished(socket_id s) override;
   void writable(socket_id s) override;
   void tick() override;
+  void batch_ended() override;
 
  private:
   // worker.cpp: sockets, time, configuration
@@ -110,6 +111,9 @@ class worker final : public driver_events {
   void answer_error(exchange& x);
   void flush(client_connection& c);
   void send_or_keep(client_connection& c, std::span<const bytes_view> parts);
+  void put_off(socket_id s, bool& mark);
+  void send_put_off();
+  void write_unsent(client_connection& c);
   void cut_answer(client_connection& c);
   void drained(client_connection& c);
   void answer_written(client_connection& c);
@@ -127,6 +131,7 @@ class worker final : public driver_events {
   void connect_engine(exchange& x, bool fresh);
   void send_request(exchange& x);
   bool push_request(engine_connection& e);
+  void send_on(engine_connection& e);
   void take_answer_bytes(engine_connection& e, bytes_view span);
   void release_request(exchange& x);
   std::optional<api_error> read_facts(exchange& x, const http::request_head& head);
@@ -148,6 +153,7 @@ class worker final : public driver_events {
   flow::retry_budget retries_;
   body_pool body_memory_;
   byte_budget bodies_, buffers_;
+  spare_buffers spare_;
   timer_wheel wheel_;
   upstream_pool pool_;
   prng rng_;
@@ -163,7 +169,8 @@ class worker final : public driver_events {
   std::vector<slot> slots_;
   std::vector<std::unique_ptr<client_connection>> dead_clients_;  // freed when no frame refers to them
   std::vector<std::unique_ptr<engine_connection>> dead_engines_;
-  std::vector<client_connection*> waiting_;  // for body memory, first come first
+  std::vector<client_connection*> waiting_;   // for body memory, first come first
+  std::vector<socket_id> put_off_, sending_;  // have something to write at the end of the batch
 
   // The answer bytes of one client that one event produced, written with one call.
   struct batch {

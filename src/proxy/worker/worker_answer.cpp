@@ -12,6 +12,8 @@ namespace {
 // How long a connection that we end may still send into the void, so that its client reads our answer
 // before the kernel resets it (RFC 9112 section 9.6).
 constexpr duration linger_time = std::chrono::seconds(1);
+// Up to here a copy is cheaper than to write now and wake the client's core for it.
+constexpr std::size_t small_write = 8 * 1024;
 // How often a slow body is compared with its least rate.
 constexpr duration rate_check = std::chrono::seconds(1);
 
@@ -92,6 +94,7 @@ void worker::flush(client_connection& c) {
   if (c.gone || c.current == nullptr) return;
   if (cut) return cut_answer(c);
   if (end) c.answered = true;
+  if (c.put_off) return;  // the end of the batch goes on from here
   if (c.answered && c.unsent.empty()) return answer_written(c);
   const bool too_much = c.unsent.size() > c.current->fleet->settings->limits.stream_buffer ||
                         (buffers_.full() && !c.unsent.empty());
@@ -102,14 +105,21 @@ void worker::flush(client_connection& c) {
   arm(c);
 }
 
+// Little is copied and written at the end of the batch; much is written now, where it lies.
 void worker::send_or_keep(client_connection& c, std::span<const bytes_view> parts) {
-  std::size_t taken = 0;
+  std::size_t total = 0, taken = 0;
+  for (const bytes_view part : parts) total += part.size();
+  c.sent_in_answer += total;
+  if (c.put_off && c.unsent.size() + total > small_write) write_unsent(c);
   if (c.unsent.empty()) {
-    taken = io_.write(c.socket, parts);
     c.took_at = io_.now();
+    if (total > small_write) {
+      taken = io_.write(c.socket, parts);
+    } else {
+      put_off(c.socket, c.put_off);
+    }
   }
   for (const bytes_view part : parts) {
-    c.sent_in_answer += part.size();
     if (taken >= part.size()) {
       taken -= part.size();
       continue;
@@ -123,6 +133,7 @@ void worker::send_or_keep(client_connection& c, std::span<const bytes_view> part
 // that ends with its connection needs a reset, because a plain close would look complete.
 void worker::cut_answer(client_connection& c) {
   const bool reset = c.framing == http::client_framing::until_close;
+  if (c.put_off) write_unsent(c);
   account(*c.current);
   c.keep_alive = false;
   if (c.unsent.empty() || reset) return drop(c, reset);
@@ -130,13 +141,17 @@ void worker::cut_answer(client_connection& c) {
   arm(c);
 }
 
+void worker::write_unsent(client_connection& c) {
+  c.put_off = false;
+  if (c.unsent.empty()) return;
+  const bytes_view waiting = c.unsent.front();
+  const std::size_t taken = io_.write(c.socket, {&waiting, 1});
+  if (taken != 0) c.took_at = io_.now();
+  c.unsent.pop(taken);
+}
+
 void worker::drained(client_connection& c) {
-  if (!c.unsent.empty()) {
-    const bytes_view waiting = c.unsent.front();
-    const std::size_t taken = io_.write(c.socket, {&waiting, 1});
-    if (taken != 0) c.took_at = io_.now();
-    c.unsent.pop(taken);
-  }
+  write_unsent(c);
   if (c.unsent.empty() && c.leaving) return close_after_answer(c);
   if (c.unsent.empty() && c.answered && c.current != nullptr) return answer_written(c);
   if (c.blocked && c.current != nullptr &&
@@ -183,7 +198,7 @@ void worker::close_after_answer(client_connection& c) {
 instant worker::client_deadline(const client_connection& c) const {
   const timeouts_config& t = settings().timeouts;
   if (c.lingering) return c.state_since + linger_time;
-  instant first = c.unsent.empty() ? never : flow::after(c.took_at, t.client_stall);
+  instant first = c.unsent.empty() || c.put_off ? never : flow::after(c.took_at, t.client_stall);
   // What is left of such a connection is to be taken, and nothing else.
   if (c.current == nullptr ? c.leaving : c.current->finished) return first;
   if (c.current == nullptr)

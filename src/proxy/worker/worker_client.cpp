@@ -275,7 +275,16 @@ void worker::send_local(client_connection& c, account_record record, std::string
   c.state_since = io_.now();
 }
 
-std::string worker::mint_request_id() { return fmt::format("req-{:016x}{:016x}", rng_.next(), rng_.next()); }
+std::string worker::mint_request_id() {
+  constexpr std::string_view prefix = "req-", digits = "0123456789abcdef";
+  std::string id(prefix.size() + 32, '-');
+  std::copy(prefix.begin(), prefix.end(), id.begin());
+  for (std::size_t at = prefix.size(); at < id.size(); at += 16) {
+    std::uint64_t bits = rng_.next();
+    for (std::size_t i = 16; i-- > 0; bits >>= 4) id[at + i] = digits[bits & 15];
+  }
+  return id;
+}
 
 void worker::take_request_id(exchange& x) {
   const bytes_view wanted = http::usable_request_id(x.client->parser.head());
@@ -310,6 +319,8 @@ void worker::client_left(client_connection& c, reason why) {
 
 // A FIN. It is leaving, unless half_close = "tolerate": then it ends only what the client has to say.
 void worker::client_finished(client_connection& c) {
+  if (c.put_off) drained(c);  // the FIN came behind what is about to be written
+  if (c.gone) return;
   const config& now = c.current != nullptr ? *c.current->fleet->settings : settings();
   if (now.server.half_close == half_close_mode::abort || c.lingering) {
     client_left(c, reason::client_gone);

@@ -10,6 +10,10 @@ namespace {
 
 // How long a failure or a refusal makes an endpoint less wanted on its own, without health's judgement.
 constexpr duration suspicion = std::chrono::seconds(1);
+// Up to here a request waits for the end of the batch; a larger one is sent while its body is in the cache.
+constexpr std::size_t small_request = 32 * 1024;
+// A copy of so little is cheaper than a list of parts for the kernel.
+constexpr std::size_t joined_body = 4 * 1024, usual_head = 1536;
 
 }  // namespace
 
@@ -125,7 +129,9 @@ void worker::send_request(exchange& x) {
   }
   std::uint64_t length = body.size();
   for (const splice& s : x.splices) length = length - s.erase + s.insert.size();
+  const bool joined = length <= joined_body;
   x.request_head.clear();
+  if (joined) x.request_head.reserve(usual_head + length);
   const http::request_head& head = x.client->parser.head();
   http::append_engine_head(x.request_head, head,
                            {.method = head.method,
@@ -149,9 +155,21 @@ void worker::send_request(exchange& x) {
     from = s.offset + s.erase;
   }
   e.to_send.push_back(body.substr(from));
+  if (joined) {
+    for (const bytes_view part : std::span(e.to_send).subspan(1)) x.request_head += part;
+    e.to_send.assign(1, x.request_head);
+  }
   e.request_gone = e.answer_complete = false;
   e.parser.expect(false);
+  if (length <= small_request) return put_off(e.socket, e.put_off);
   if (push_request(e)) follow_up(flow::request_sent{});
+}
+
+void worker::send_on(engine_connection& e) {
+  if (e.owner == nullptr || e.connecting) return;
+  client_connection& c = *e.owner->client;
+  if (push_request(e)) drive(*e.owner, flow::request_sent{});
+  flush(c);
 }
 
 // Hands the kernel more of the request. True when this was the last of it.

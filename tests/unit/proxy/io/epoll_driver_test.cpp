@@ -49,6 +49,7 @@ struct recorder final : worker::driver_events {
   void finished(socket_id s) override { finished_ids.push_back(s); }
   void writable(socket_id s) override { writable_ids.push_back(s); }
   void tick() override {}
+  void batch_ended() override {}
 };
 
 class plain {

@@ -154,12 +154,16 @@ class bench {
   void give(socket_id s, bytes_view bytes) {
     while (!bytes.empty()) {
       const std::span<char> direct = w->receive_target(s);
-      if (direct.empty()) return w->received(s, bytes);
+      if (direct.empty()) {
+        w->received(s, bytes);
+        break;
+      }
       const std::size_t n = std::min(direct.size(), bytes.size());
       std::copy_n(bytes.data(), n, direct.data());
       bytes.remove_prefix(n);
       w->received_there(s, n);
     }
+    w->batch_ended();
   }
   // The oldest connection that the worker asked for stands now.
   socket_id engine() {
@@ -167,6 +171,7 @@ class bench {
     const socket_id s = io.connecting.front();
     io.connecting.erase(io.connecting.begin());
     w->connected(s, alpn::http1);
+    w->batch_ended();
     return s;
   }
   // The peer takes `n` more bytes.
@@ -175,15 +180,20 @@ class bench {
     sock.window = n == hand_driver::npos ? n : sock.window + n;
     if (!std::exchange(sock.wants_writable, false)) return;
     w->writable(s);
+    w->batch_ended();
   }
   // What the peer has read since the last call.
-  std::string read(socket_id s) { return std::exchange(io.at(s).out, std::string()); }
+  std::string read(socket_id s) {
+    w->batch_ended();
+    return std::exchange(io.at(s).out, std::string());
+  }
 
   void wait(duration d) {
     const instant until = io.clock + d;
     while (w->next_tick() <= until) {
       io.clock = std::max(io.clock, w->next_tick());
       w->tick();
+      w->batch_ended();
     }
     io.clock = until;
   }

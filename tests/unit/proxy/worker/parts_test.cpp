@@ -108,7 +108,8 @@ TEST_CASE("body_buffer: room to receive into never runs out and never reaches th
 TEST_CASE("backlog: first in, first out, and no memory when empty") {
   byte_budget budget(1000);
   {
-    backlog b(budget);
+    spare_buffers spare;
+    backlog b(budget, spare);
     CHECK(b.empty());
     std::string expected, got;
     for (int i = 0; i < 300; ++i) {
