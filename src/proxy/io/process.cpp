@@ -15,6 +15,7 @@
 #include "proxy/io/huge_pages.hpp"
 #include "proxy/io/log.hpp"
 #include "proxy/io/service_manager.hpp"
+#include "proxy/io/warm_memory.hpp"
 
 namespace penstock::io {
 namespace {
@@ -106,6 +107,7 @@ std::string process::start() {
   set_log_level(settings_->log.level);
   for (const std::string& address : settings_->server.listen)
     if (std::string error = listeners_.open(address); !error.empty()) return error;
+  warm_memory(routing_->prefixes.memory());
   tracker_.apply(settings_, read_clock());
   probe_.resolve_literals();
   view_ = tracker_.build_view(read_clock());
