@@ -1,6 +1,7 @@
 #include "proxy/http/answer_reader.hpp"
 
 #include <cstring>
+#include <utility>
 
 #include "proxy/http/event_json.hpp"
 
@@ -14,6 +15,7 @@ namespace {
 constexpr std::size_t max_kept = 4096;
 constexpr std::size_t max_id = 256;
 constexpr std::size_t max_key = 64;
+constexpr std::size_t usual_usage = 256;
 constexpr std::size_t npos = bytes_view::npos;
 
 bool is_structural(char c) { return c == '"' || c == '{' || c == '}' || c == '[' || c == ']' || c == ','; }
@@ -59,7 +61,66 @@ std::size_t find_structural(bytes_view in, std::size_t from, bool commas) {
   return npos;
 }
 
+#if defined(__SSE2__)
+// A bit for each of 16 bytes that is a quote, a backslash or a bracket.
+unsigned marks_of(const char* bytes) {
+  const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+  const __m128i low = _mm_or_si128(v, _mm_set1_epi8(0x20));
+  const __m128i brackets =
+      _mm_or_si128(_mm_cmpeq_epi8(low, _mm_set1_epi8('{')), _mm_cmpeq_epi8(low, _mm_set1_epi8('}')));
+  const __m128i strings =
+      _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')), _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+  return static_cast<unsigned>(_mm_movemask_epi8(_mm_or_si128(brackets, strings)));
+}
+#endif
+
 }  // namespace
+
+// What lies deeper than the members of the outermost object is most of an answer, and of it only the end
+// is of interest: strings and brackets are followed.
+std::size_t answer_reader::skip_nested(bytes_view in, std::size_t at) {
+  std::uint32_t depth = depth_;
+  bool string = in_string_, escaped = escaped_;
+  const auto leave = [&](std::size_t next) {
+    depth_ = depth;
+    in_string_ = string;
+    escaped_ = escaped;
+    return next;
+  };
+  // True when the outermost object's level is reached.
+  const auto take = [&](char c) {
+    if (c == '"') {
+      string = !string;
+    } else if (!string && (c == '{' || c == '[')) {
+      ++depth;
+    } else if (!string && (c == '}' || c == ']')) {
+      return --depth == 1;
+    }
+    return false;
+  };
+#if defined(__SSE2__)
+  for (; at + 16 <= in.size(); at += 16) {
+    unsigned marks = marks_of(in.data() + at);
+    if (std::exchange(escaped, false)) marks &= ~1U;
+    for (; marks != 0; marks &= marks - 1) {
+      const auto bit = static_cast<unsigned>(__builtin_ctz(marks));
+      const char c = in[at + bit];
+      if (c != '\\') {
+        if (take(c)) return leave(at + bit + 1);
+      } else if (string) {
+        escaped = bit == 15;
+        marks &= ~(2U << bit);  // what a backslash is before means nothing
+      }
+    }
+  }
+#endif
+  for (; at < in.size(); ++at) {
+    if (std::exchange(escaped, false)) continue;
+    escaped = string && in[at] == '\\';
+    if (take(in[at])) return leave(at + 1);
+  }
+  return leave(at);
+}
 
 answer_reader::answer_reader(api_kind api) : api_(api) {}
 
@@ -86,7 +147,10 @@ void answer_reader::string_ended() {
   if (!reading_key_) return;
   reading_key_ = key_next_ = false;
   value_ = wanted::nothing;
-  if (!overflow_ && kept_ == "usage") value_ = wanted::usage;
+  if (!overflow_ && kept_ == "usage") {
+    value_ = wanted::usage;
+    kept_.reserve(usual_usage);
+  }
   if (!overflow_ && kept_ == "id" && api_ == api_kind::responses) value_ = wanted::id;
   kept_.clear();
   overflow_ = false;
@@ -172,7 +236,15 @@ std::size_t answer_reader::outside_string(bytes_view in, std::size_t at) {
 
 void answer_reader::feed(bytes_view in) {
   std::size_t at = 0;
-  while (at < in.size() && !done_) at = in_string_ ? inside_string(in, at) : outside_string(in, at);
+  while (at < in.size() && !done_) {
+    if (depth_ > 1) {
+      const std::size_t from = at;
+      at = skip_nested(in, from);
+      if (value_ != wanted::nothing) keep(in.substr(from, at - from));
+    } else {
+      at = in_string_ ? inside_string(in, at) : outside_string(in, at);
+    }
+  }
 }
 
 void answer_reader::finish() {

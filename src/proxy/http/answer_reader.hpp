@@ -24,6 +24,7 @@ class answer_reader {
  private:
   enum class wanted : std::uint8_t { nothing, usage, id };
 
+  std::size_t skip_nested(bytes_view in, std::size_t at);
   std::size_t inside_string(bytes_view in, std::size_t at);
   std::size_t outside_string(bytes_view in, std::size_t at);
   void string_begins();

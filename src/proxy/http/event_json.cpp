@@ -132,9 +132,12 @@ event_facts read_event_json(bytes_view data, token_usage& usage) {
 }
 
 bool read_usage_json(bytes_view object, token_usage& usage) {
+  // Usage is flat but for its details; simdjson's usual depth of 1,024 would be 9 KiB for every answer.
+  constexpr std::size_t deepest = 16;
   const simdjson::padded_string padded(object);
   dom::parser parser;
   dom::object counts;
+  if (parser.allocate(padded.size(), deepest) != simdjson::SUCCESS) return false;
   return parser.parse(padded).get(counts) == simdjson::SUCCESS && read_usage(counts, usage);
 }
 

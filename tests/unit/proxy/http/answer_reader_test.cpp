@@ -96,3 +96,18 @@ TEST_CASE("what cannot be read has no usage and no end of memory") {
   reader.feed("{\"id\":\"" + std::string(300, 'r') + "\"}");
   CHECK(reader.response_id().empty());
 }
+
+TEST_CASE("strings deep inside hide quotes and brackets, wherever they stand") {
+  std::size_t wrong = 0;
+  for (std::size_t pad = 0; pad < 40; ++pad) {
+    const std::string text = R"({"choices":[{"content":")" + std::string(pad, 'x') +
+                             R"(\"]}\","more":"\\"{[","none":[]}],"usage":{"prompt_tokens":5}})";
+    test::each_cut(text, [&](const test::pieces& pieces) {
+      answer_reader reader(api_kind::chat);
+      for (const auto p : pieces) reader.feed(p);
+      reader.finish();
+      wrong += reader.usage().known && reader.usage().prompt == 5 ? 0 : 1;
+    });
+  }
+  CHECK(wrong == 0);
+}
