@@ -6,16 +6,25 @@
 #include <vector>
 
 #include "penstock/bytes.hpp"
+#include "proxy/http/char_tables.hpp"
 
 namespace penstock::http {
 
 struct field {
   bytes_view name;   // as sent; compare with iequals
   bytes_view value;  // without leading and trailing blanks
+  // One line `name: value` and CRLF stands in the raw head, with one blank and none behind the value.
+  bool plain = false;
 };
 
-// ASCII case-insensitive equality.
-bool iequals(bytes_view a, bytes_view b);
+// ASCII case-insensitive equality. Inline, since most pairs differ in length or in their first letter.
+inline bool iequals(bytes_view a, bytes_view b) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (chars::lower(a[i]) != chars::lower(b[i])) return false;
+  }
+  return true;
+}
 
 // First field of that name, if any.
 const field* find(const std::vector<field>& fields, bytes_view name);

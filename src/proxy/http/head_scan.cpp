@@ -114,6 +114,8 @@ scan_failure scan_field(bytes_view line, field& out) {
   if (colon == 0) return bad_http("a header name is empty");
   out.name = line.substr(0, colon);
   out.value = trim_blanks(line.substr(colon + 1));
+  const bool one_blank = line.size() > colon + 2 && line[colon + 1] == ' ';
+  out.plain = one_blank && out.value.size() == line.size() - colon - 2;
   if (!chars::all_field_value(out.value)) return bad_http("a header value has a control character");
   return fine;
 }

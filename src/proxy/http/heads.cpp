@@ -36,6 +36,12 @@ bool listed(const header_list* list, bytes_view name) {
   return std::any_of(list->begin(), list->end(), [&](const auto& h) { return iequals(h.first, name); });
 }
 
+// A field of a head that was read: nearly all are written as we would write them.
+void append_read_field(std::string& out, const field& f) {
+  if (!f.plain) return append_field(out, f.name, f.value);
+  out.append(f.name.data(), f.name.size() + f.value.size() + 4);
+}
+
 // A Connection field that names more than the two words everybody sends.
 bool names_fields(const std::vector<field>& fields) {
   for (const field& f : fields) {
@@ -107,13 +113,17 @@ void append_engine_fields(std::string& out, const response_head& engine, const c
     if (f.name.size() == 12 && iequals(f.name, "x-request-id") && !how.request_id.empty()) continue;
     if (listed(how.extra, f.name)) continue;
     if (check_named && named_by_connection(engine.fields, f.name)) continue;
-    append_field(out, f.name, f.value);
+    append_read_field(out, f);
   }
 }
 
 }  // namespace
 
 void append_engine_head(std::string& out, const request_head& client, const engine_request& to) {
+  // Room for the client's fields and some of our own, so that the string does not grow in steps.
+  std::size_t room = 512 + to.path_prefix.size() + to.path.size() + to.query.size();
+  for (const field& f : client.fields) room += f.name.size() + f.value.size() + 4;
+  out.reserve(out.size() + room);
   out.append(to.method);
   out += ' ';
   out.append(to.path_prefix);
@@ -126,7 +136,7 @@ void append_engine_head(std::string& out, const request_head& client, const engi
   append_field(out, "Host", to.authority);
   const bool check_named = names_fields(client.fields);
   for (const field& f : client.fields) {
-    if (passes_to_engine(f, client, to, check_named)) append_field(out, f.name, f.value);
+    if (passes_to_engine(f, client, to, check_named)) append_read_field(out, f);
   }
   if (!to.api_key.empty() && !listed(to.headers, "authorization")) {
     out += "Authorization: Bearer ";
