@@ -1,6 +1,8 @@
 #include "probe.hpp"
 
 #include <linux/perf_event.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -50,14 +52,34 @@ std::uint64_t anonymous_memory(pid_t pid) {
   return 0;
 }
 
+namespace {
+
+// The number of the tracepoint that every system call passes; 0 where it cannot be read.
+std::uint64_t read_tracepoint_id() {
+  std::uint64_t id = 0;
+  for (const auto* root : {"/sys/kernel/tracing", "/sys/kernel/debug/tracing"}) {
+    std::ifstream in(std::string(root) + "/events/raw_syscalls/sys_enter/id");
+    if (in >> id) return id;
+  }
+  return 0;
+}
+
+// Where nobody has mounted tracefs, root does it in a mount namespace of this process alone.
+std::uint64_t tracepoint_id() {
+  if (const std::uint64_t id = read_tracepoint_id()) return id;
+  const bool mounted = ::unshare(CLONE_NEWNS) == 0 &&
+                       ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                       ::mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, nullptr) == 0;
+  return mounted ? read_tracepoint_id() : 0;
+}
+
+}  // namespace
+
 syscall_counter::syscall_counter(pid_t pid) {
   perf_event_attr attributes{};
   attributes.type = PERF_TYPE_TRACEPOINT;
   attributes.size = sizeof attributes;
-  for (const auto* root : {"/sys/kernel/tracing", "/sys/kernel/debug/tracing"}) {
-    std::ifstream in(std::string(root) + "/events/raw_syscalls/sys_enter/id");
-    if (in >> attributes.config) break;
-  }
+  attributes.config = tracepoint_id();
   if (attributes.config == 0) return;
   std::error_code error;
   for (const auto& task :
