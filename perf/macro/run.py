@@ -36,13 +36,13 @@ class Case:
         return self.mode != "requests"
 
 
-# The rates keep the proxy's core near half of its capacity for HAProxy (75 % at 1,500 streams).
+# The rates keep the proxy's core near half of its capacity for HAProxy.
 CASES = [
     Case("req2", "request, 2 KB", "requests", 2 << 10, rate=20000, connections=32, window=2.5),
     Case("req32", "request, 32 KB", "requests", 32 << 10, rate=8000, connections=32, window=2.5),
     Case("req400", "request, 400 KB", "requests", 400 << 10, rate=1000, connections=16, window=2.5),
     Case("sse500", "event, 500 streams", "streams", 2 << 10, connections=500, window=4, spread=2),
-    Case("sse1500", "event, 1,500 streams", "streams", 2 << 10, connections=1500, window=4, spread=2),
+    Case("sse1500", "event, 1,500 streams", "streams", 2 << 10, connections=1500, event_rate=20, window=4, spread=2),
     Case("ttfb", "added time to first byte", "first_token", 2 << 10, rate=150, connections=1, window=2),
 ]
 
@@ -106,7 +106,7 @@ class Bench:
         for port in self.engine_ports:
             command += ["--engine-port", str(port)]
         for key, value in args.items():
-            command += ["--" + key, str(value)]
+            command += ["--" + key.replace("_", "-"), str(value)]
         command += extra
         command += ["--tick", str(self.options.tick)]
         peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
