@@ -86,9 +86,21 @@ struct routing_config {
   std::string tenant_salt;                   // "header:NAME": tenants' caches are kept apart; empty: not
 };
 
+// An endpoint's url taken apart, by the one room that reads urls (src/proxy/config).
+struct endpoint_address {
+  std::string host;        // lower case, v6 without brackets; empty for unix
+  std::uint16_t port = 0;  // 80 if none was given; 0 for unix
+  std::string unix_path;   // empty for TCP
+  std::string prefix;      // put before every target: "" or "/path" without a trailing slash
+  std::string authority;   // the Host header: "host", "host:port" (80 left out), "localhost" for unix
+
+  friend bool operator==(const endpoint_address&, const endpoint_address&) = default;
+};
+
 struct endpoint_config {
   endpoint_role role = endpoint_role::both;
   std::string url;                 // http://host:port[/prefix] or unix:/path
+  endpoint_address address;        // what it says; filled with every published configuration
   std::string group, zone, build;  // labels
   std::string api_key;
   std::vector<std::pair<std::string, std::string>> headers;

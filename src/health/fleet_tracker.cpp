@@ -30,15 +30,15 @@ poll_timer::pace models_pace(const health_config& h) {
 }
 
 // Names are asked anew often enough to follow a moved engine; a unix path is never asked.
-poll_timer::pace resolve_pace(const endpoint_target& target) {
-  if (!target.unix_path.empty()) return {};
+poll_timer::pace resolve_pace(const endpoint_address& address) {
+  if (!address.unix_path.empty()) return {};
   return {seconds(30), seconds(1), seconds(30), seconds(60)};
 }
 
-net_address unix_address(const endpoint_target& target) {
+net_address unix_address(const endpoint_address& address) {
   net_address a;
   a.kind = net_address::family::unix_path;
-  a.path = target.unix_path;
+  a.path = address.unix_path;
   return a;
 }
 
@@ -76,7 +76,6 @@ struct fleet_tracker::wanted {
   std::uint32_t pool = 0, twin = 0;
   std::string_view pool_name;
   const endpoint_config* settings = nullptr;
-  endpoint_target target;
 };
 
 std::optional<std::vector<fleet_tracker::wanted>> fleet_tracker::want(const config& settings) {
@@ -85,10 +84,10 @@ std::optional<std::vector<fleet_tracker::wanted>> fleet_tracker::want(const conf
   for (std::uint32_t p = 0; p < settings.pools.size(); ++p) {
     const auto& pool = settings.pools[p];
     for (const auto& e : pool.endpoints) {
-      auto target = parse_endpoint_url(e.url);
-      if (!target || list.size() == max_endpoints) return std::nullopt;
+      const bool located = !e.address.host.empty() || !e.address.unix_path.empty();
+      if (!located || list.size() == max_endpoints) return std::nullopt;
       const auto twin = twins[{pool.name, e.url, e.data_parallel_rank}]++;
-      list.push_back({p, twin, pool.name, &e, std::move(*target)});
+      list.push_back({p, twin, pool.name, &e});
     }
   }
   return list;
@@ -151,17 +150,16 @@ tracked_endpoint fleet_tracker::make(const wanted& next, endpoint_id id, instant
                      .twin = next.twin,
                      .pool_name = std::string(next.pool_name),
                      .settings = *next.settings,
-                     .target = next.target,
                      .addresses = {},
                      .health = endpoint_health(h, now, rng_),
                      .restarts = {},
-                     .resolve = poll_timer(resolve_pace(next.target), now),
+                     .resolve = poll_timer(resolve_pace(next.settings->address), now),
                      .scrape = poll_timer(scrape_pace(h), now),
                      .models_fetch = poll_timer(models_pace(h), now),
                      .engine = {},
                      .models = {},
                      .added_at = now};
-  if (!next.target.unix_path.empty()) e.addresses.push_back(unix_address(next.target));
+  if (!e.settings.address.unix_path.empty()) e.addresses.push_back(unix_address(e.settings.address));
   return e;
 }
 

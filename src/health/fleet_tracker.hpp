@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "health/endpoint_health.hpp"
-#include "health/endpoint_url.hpp"
 #include "health/poll_timer.hpp"
 #include "health/restart_detector.hpp"
 #include "health/slot_table.hpp"
@@ -63,7 +62,6 @@ struct tracked_endpoint {
   std::uint32_t twin = 0;  // counts equal (pool name, url, rank) within one configuration
   std::string pool_name;
   endpoint_config settings;
-  endpoint_target target;
   std::vector<net_address> addresses;
   endpoint_health health;
   restart_detector restarts;

@@ -41,8 +41,8 @@ endpoint_view fleet_tracker::view_of(const tracked_endpoint& of, instant now) co
   v.id = of.id;
   v.pool = of.pool;
   v.settings = of.settings;
-  v.authority = of.target.authority;
-  v.path_prefix = of.target.path_prefix;
+  v.authority = of.settings.address.authority;
+  v.path_prefix = of.settings.address.prefix;
   v.addresses = of.addresses;
   v.state = of.effective;
   v.epoch = of.epoch;

@@ -78,6 +78,7 @@ int demo_command(arguments args) {
   pool_config pool{.name = "demo", .models = {"*"}, .route = policy::prefix};
   for (const std::string& url : engines.urls()) pool.endpoints.push_back({.url = url});
   settings.pools = {pool};
+  conf::take_urls_apart(settings);
   return run_proxy(std::make_shared<const config>(std::move(settings)), "", greet);
 }
 

@@ -157,6 +157,13 @@ std::variant<endpoint_url, address_error> parse_endpoint_url(std::string_view te
   return out;
 }
 
+void take_urls_apart(config& c) {
+  for (pool_config& pool : c.pools)
+    for (endpoint_config& endpoint : pool.endpoints)
+      if (auto parsed = parse_endpoint_url(endpoint.url); auto* url = std::get_if<endpoint_url>(&parsed))
+        endpoint.address = std::move(*url);
+}
+
 std::variant<listen_address, address_error> parse_listen_address(std::string_view text) {
   listen_address out;
   if (starts_with_scheme(text, "unix:")) {

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <variant>
 
+#include "penstock/config.hpp"
+
 namespace penstock::conf {
 
 // Why an address was not understood. Holds no part of a URL that could be a secret.
@@ -16,16 +18,11 @@ struct address_error {
 };
 
 // http://host[:port][/prefix], http://[v6][:port][/prefix] or unix:/path
-struct endpoint_url {
-  std::string host;        // lower case, v6 without brackets; empty for unix
-  std::uint16_t port = 0;  // 80 if none was given; 0 for unix
-  std::string unix_path;   // empty for TCP
-  std::string prefix;      // put before every target: "" or "/path" without a trailing slash
-  std::string authority;   // the Host header: "host", "host:port" (80 left out), "localhost" for unix
-
-  friend bool operator==(const endpoint_url&, const endpoint_url&) = default;
-};
+using endpoint_url = endpoint_address;
 std::variant<endpoint_url, address_error> parse_endpoint_url(std::string_view text);
+
+// Fills the address of every endpoint whose url is one; those of a checked configuration all are.
+void take_urls_apart(config& c);
 
 // "host:port", "[v6]:port" or "unix:/path"; port 0 lets the kernel choose.
 struct listen_address {

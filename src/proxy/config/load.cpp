@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "proxy/config/check.hpp"
+#include "proxy/config/endpoint_url.hpp"
 #include "proxy/config/read.hpp"
 #include "proxy/config/report.hpp"
 #include "proxy/config/schema.hpp"
@@ -45,6 +46,7 @@ loaded load(std::string_view text, std::string_view file_name, const environment
   check_listeners(c, found);
   check_sections(c, found);
   check_pools(c, found);
+  take_urls_apart(c);
   out.errors = found.errors();
   out.warnings = found.warnings();
   if (!found.failed()) out.value = std::make_shared<const config>(std::move(c));

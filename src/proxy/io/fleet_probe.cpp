@@ -6,6 +6,7 @@
 
 #include "health/metrics_text.hpp"
 #include "health/models_text.hpp"
+#include "proxy/http/head.hpp"
 #include "proxy/io/clock.hpp"
 #include "proxy/io/log.hpp"
 
@@ -50,13 +51,12 @@ std::string engine_label(const endpoint_config& settings) {
 }
 
 // The address, where the url needs no name service.
-std::optional<net_address> literal(const health::endpoint_target& target) {
-  if (!target.unix_path.empty())
-    return net_address{.kind = net_address::family::unix_path, .path = target.unix_path};
+std::optional<net_address> literal(const endpoint_address& at) {
+  if (!at.unix_path.empty()) return net_address{.kind = net_address::family::unix_path, .path = at.unix_path};
   boost::system::error_code ec;
-  const auto ip = boost::asio::ip::make_address(target.host, ec);
+  const auto ip = boost::asio::ip::make_address(at.host, ec);
   if (ec) return std::nullopt;
-  return plain({ip, target.port});
+  return plain({ip, at.port});
 }
 
 }  // namespace
@@ -98,12 +98,12 @@ void fleet_probe::carry_out(const health::task& what, const health_config& setti
 void fleet_probe::get(const health::tracked_endpoint& of, const std::string& path,
                       const health_config& settings, std::function<void(endpoint_id, get_result)> done) {
   get_request request{.to = of.addresses.front(),
-                      .authority = of.target.authority,
-                      .target = of.target.path_prefix + path,
+                      .authority = of.settings.address.authority,
+                      .target = of.settings.address.prefix + path,
                       .headers = of.settings.headers,
                       .timeout = settings.timeout};
   const bool own_key = std::any_of(request.headers.begin(), request.headers.end(),
-                                   [](const auto& h) { return h.first == "Authorization"; });
+                                   [](const auto& h) { return http::iequals(h.first, "authorization"); });
   if (!of.settings.api_key.empty() && !own_key)
     request.headers.emplace_back("Authorization", "Bearer " + of.settings.api_key);
   http_get(context_, std::move(request),
@@ -119,19 +119,20 @@ void fleet_probe::resolve_literals() {
   for (const endpoint_view& e : listed->endpoints) {
     const health::tracked_endpoint* of = tracker_.find(e.id);
     if (of == nullptr || !of->addresses.empty()) continue;
-    if (auto address = literal(of->target)) tracker_.resolved(e.id, {std::move(*address)}, read_clock());
+    if (auto address = literal(of->settings.address))
+      tracker_.resolved(e.id, {std::move(*address)}, read_clock());
   }
 }
 
 void fleet_probe::resolve(const health::tracked_endpoint& of) {
   const endpoint_id id = of.id;
-  if (auto address = literal(of.target)) {
+  if (auto address = literal(of.settings.address)) {
     tracker_.resolved(id, {std::move(*address)}, read_clock());
     return changed_();
   }
   using tcp = boost::asio::ip::tcp;
   resolver_.async_resolve(
-      of.target.host, std::to_string(of.target.port), tcp::resolver::numeric_service,
+      of.settings.address.host, std::to_string(of.settings.address.port), tcp::resolver::numeric_service,
       [this, alive = alive_, id](boost::system::error_code ec, const tcp::resolver::results_type& found) {
         if (!*alive) return;
         std::vector<net_address> addresses;

@@ -262,9 +262,13 @@ void process::reload() {
   } else if (const std::string keys = conf::reload_conflict(*written_, *next); !keys.empty()) {
     error = "these keys change only with a restart: " + keys;
   } else {
-    written_ = next;
+    const std::shared_ptr<const config> written = next;
     next = with_derived_limits(std::move(next));
-    if (!tracker_.apply(next, read_clock())) error = "there are more endpoints than one process can know";
+    if (tracker_.apply(next, read_clock())) {
+      written_ = written;
+    } else {
+      error = "there are more endpoints than one process can know";
+    }
   }
   reloads_.last_good = error.empty();
   reloads_.last_error = error;

@@ -23,6 +23,18 @@ inline pool_config pool(const std::string& name, const std::vector<std::string>&
   for (const auto& url : urls) {
     endpoint_config e;
     e.url = url;
+    // As src/proxy/config takes it apart.
+    if (url.starts_with("unix:")) {
+      e.address = {.unix_path = url.substr(5), .authority = "localhost"};
+    } else if (url.starts_with("http://")) {
+      const std::string rest = url.substr(7);
+      const auto slash = std::min(rest.find('/'), rest.size()), colon = rest.find(':');
+      const auto port = colon < slash ? std::stoi(rest.substr(colon + 1)) : 80;
+      e.address = {.host = rest.substr(0, std::min(colon, slash)),
+                   .port = static_cast<std::uint16_t>(port),
+                   .prefix = rest.substr(slash),
+                   .authority = rest.substr(0, slash)};
+    }
     p.endpoints.push_back(e);
   }
   return p;

@@ -190,7 +190,8 @@ TEST_CASE("more endpoints than the board holds are refused") {
 }
 
 TEST_CASE("the work of checking grows with a configuration's size, not with its square") {
-  // Time on the processor, and the best of a few: the bound is on the work, not on what else the machine does.
+  // Time on the processor, and the best of a few: the bound is on the work, not on what else the machine
+  // does.
   const auto best_of = [](int endpoints) {
     std::string text = "[[pool]]\n";
     for (int i = 0; i < endpoints; ++i)
@@ -234,4 +235,16 @@ TEST_CASE("pools and endpoints that are no tables keep the places of the others"
         "for each)\n"
         "c.toml:1:54: pool.endpoint.url: \"x\": no URL (as in \"http://127.0.0.1:8000\")\n");
   CHECK(r.errors[2].key == "pool[1].endpoint[1].url");
+}
+
+TEST_CASE("a loaded configuration has its urls taken apart") {
+  const auto r = load_text(
+      "[[pool]]\n[[pool.endpoint]]\nurl = \"http://Engine:8000/v/\"\n[[pool.endpoint]]\nurl = "
+      "\"unix:/run/e\"\n");
+  REQUIRE(r.value);
+  const auto& endpoints = r.value->pools.at(0).endpoints;
+  CHECK(endpoints.at(0).address ==
+        endpoint_address{
+            .host = "engine", .port = 8000, .unix_path = "", .prefix = "/v", .authority = "engine:8000"});
+  CHECK(endpoints.at(1).address.unix_path == "/run/e");
 }
