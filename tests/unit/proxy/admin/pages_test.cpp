@@ -4,6 +4,8 @@
 #include <simdjson.h>
 
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <memory>
@@ -13,6 +15,7 @@
 
 #include "proxy/admin/fleet_page.hpp"
 #include "proxy/admin/metrics_page.hpp"
+#include "unit/source_dir.hpp"
 
 using namespace penstock;
 using namespace std::chrono_literals;
@@ -241,4 +244,22 @@ TEST_CASE("fleet_page: an empty fleet is valid too") {
   simdjson::dom::element e;
   const auto board = std::make_unique<routing::endpoint_board>();
   CHECK(parser.parse(admin::fleet_page({}, *board, now)).get(e) == simdjson::SUCCESS);
+}
+
+TEST_CASE("metrics: README names every metric") {
+  std::ifstream in(test::source_dir() + "/README.md");
+  const std::string readme{std::istreambuf_iterator<char>(in), {}};
+  std::istringstream page(admin::metrics_page(some_traffic(), two_endpoints(), {.now = now}));
+  int families = 0;
+  for (std::string line; std::getline(page, line);) {
+    constexpr std::string_view start = "# TYPE penstock_";
+    if (line.compare(0, start.size(), start) != 0) continue;
+    ++families;
+    const std::string name = line.substr(start.size(), line.find(' ', start.size()) - start.size());
+    CAPTURE(name);
+    const bool named =
+        readme.find("`" + name + "`") != readme.npos || readme.find("`" + name + "{") != readme.npos;
+    CHECK(named);
+  }
+  CHECK(families > 30);
 }
