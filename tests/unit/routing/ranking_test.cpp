@@ -141,6 +141,24 @@ TEST_CASE("router: near-ties of prefix go to the session's endpoint, a held pref
   CHECK(b.first(f) == away);
 }
 
+TEST_CASE("router: a lone conversation stays with its engine, however fast all engines are") {
+  // All of the traffic shares its past, which so is a head that is cheap to share; and at this speed
+  // computing it anew takes less than what counts as a tie.
+  bench b(fleet_of(3));
+  prefix_chain chain = chain_of(1, 12);
+  std::uint16_t home = 0xffff;
+  for (std::uint64_t turn = 0; turn < 6; ++turn) {
+    const instant now = at_ms(1000 + 1000 * static_cast<std::int64_t>(turn));
+    const request_facts f = request_of(chain);
+    if (turn == 0) home = b.first(f, now);
+    CHECK(b.first(f, now) == home);
+    work_lease l = b.send(f, now);
+    l.first_token(now + std::chrono::milliseconds(3), true);
+    l.ended(now + std::chrono::milliseconds(4), {});
+    chain = chain_of(100 + turn, 2, chain);
+  }
+}
+
 TEST_CASE("router: removing an endpoint moves its own keys only; adding one takes its share") {
   bench five(fleet_of(5, policy::consistent_hash)), six(fleet_of(6, policy::consistent_hash));
   int moved = 0;
