@@ -33,7 +33,10 @@ struct account_record {
   std::uint32_t prompt_blocks = 0, hit_blocks = 0;
   std::uint64_t predicted_cached = 0, predicted_prompt = 0;
   double score = 0, queue_tokens = 0;
+  std::uint32_t in_flight = 0;   // sequences at the endpoint before this one
+  duration predicted_prefill{};  // from the last dispatch to the first token
   // Time. Instants are epoch (zero) when the step was not reached.
+  instant engine_asked{};  // the last dispatch; `dispatched` is the first decision
   instant accepted{}, body_done{}, dispatched{}, sent{}, first_byte{}, first_token{}, last_token{}, ended{};
   duration longest_gap{};
   token_usage usage;

@@ -21,6 +21,9 @@ int demo_command(arguments args);
 // used.
 std::shared_ptr<const config> read_configuration(const std::string& file);
 
+// Asks every endpoint of a configuration and says on stdout what is wrong or missing. 0: nothing serious.
+int check_live(const std::shared_ptr<const config>& settings);
+
 // Runs a proxy with its admin listener until it drained, on the calling thread. `greeting` is told the
 // data and admin addresses once both listen. `reread` names the file for SIGHUP; empty: no reload.
 struct running_addresses {

@@ -1,30 +1,24 @@
 // `penstock explain`: the facts of one request, and what routing would do with it.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <variant>
 
 #include "health/fleet_tracker.hpp"
+#include "proxy/admin/explain_page.hpp"
 #include "proxy/commands.hpp"
+#include "proxy/config/endpoint_url.hpp"
 #include "proxy/io/clock.hpp"
-#include "routing/router.hpp"
-#include "tokenizer/extractor.hpp"
-#include "tokenizer/token_estimator.hpp"
+#include "proxy/io/http_get.hpp"
 
 namespace penstock {
 namespace {
-
-// The call whose body this looks like: the members tell.
-api_kind guess_api(const std::string& body) {
-  const auto has = [&](const char* key) {
-    return body.find(fmt::format("\"{}\"", key)) != std::string::npos;
-  };
-  if (has("messages")) return api_kind::chat;
-  if (has("input")) return api_kind::responses;
-  return api_kind::completions;
-}
 
 // Every endpoint of the configuration as if it were up and idle: nothing is contacted.
 std::shared_ptr<const fleet_view> idle_fleet(const std::shared_ptr<const config>& settings, instant now) {
@@ -36,22 +30,65 @@ std::shared_ptr<const fleet_view> idle_fleet(const std::shared_ptr<const config>
   return tracker.build_view(now);
 }
 
-void print_facts(const request_facts& facts) {
-  std::printf("api            %.*s\n", static_cast<int>(name(facts.api).size()), name(facts.api).data());
-  std::printf("model          %s\n", facts.model.c_str());
-  std::printf("stream         %s\n", facts.stream ? "yes" : "no");
-  std::printf("prompt tokens  %llu (%s)\n", static_cast<unsigned long long>(facts.prompt_tokens),
-              facts.exact_tokens ? "exact" : "estimated from bytes");
-  std::size_t blocks = 0;
-  for (const prefix_chain& chain : facts.prompts) blocks += chain.blocks.size();
-  std::printf("prompts        %zu with %zu whole blocks\n", facts.prompts.size(), blocks);
+std::optional<net_address> address_of(boost::asio::io_context& context, const endpoint_address& target) {
+  if (!target.unix_path.empty()) {
+    net_address a;
+    a.kind = net_address::family::unix_path;
+    a.path = target.unix_path;
+    return a;
+  }
+  using tcp = boost::asio::ip::tcp;
+  boost::system::error_code ec;
+  const auto found = tcp::resolver(context).resolve(target.host, std::to_string(target.port), ec);
+  if (ec || found.empty()) return std::nullopt;
+  net_address a;
+  a.port = target.port;
+  const auto at = found.begin()->endpoint().address();
+  a.kind = at.is_v4() ? net_address::family::ipv4 : net_address::family::ipv6;
+  if (at.is_v4()) {
+    std::ranges::copy(at.to_v4().to_bytes(), a.ip.begin());
+  } else {
+    std::ranges::copy(at.to_v6().to_bytes(), a.ip.begin());
+  }
+  return a;
+}
+
+// Lets a running proxy explain, with what it has learned.
+int ask_running(const std::string& url, std::string body) {
+  const auto parsed = conf::parse_endpoint_url(url);
+  const auto* target = std::get_if<conf::endpoint_url>(&parsed);
+  if (target == nullptr) {
+    std::fprintf(stderr, "%s: not a url of an admin listener; as in http://127.0.0.1:9090\n", url.c_str());
+    return 1;
+  }
+  boost::asio::io_context context(1);
+  const auto to = address_of(context, *target);
+  io::get_result got{.how = io::get_result::outcome::connect_failed};
+  if (to) {
+    io::http_get(context,
+                 {.to = *to,
+                  .authority = target->authority,
+                  .target = target->prefix + "/debug/explain",
+                  .timeout = std::chrono::seconds(10),
+                  .post = std::move(body)},
+                 [&](io::get_result r) { got = std::move(r); });
+    context.run();
+  }
+  if (got.how != io::get_result::outcome::answered) {
+    std::fprintf(stderr, "%s: no answer; is `admin.listen` of the running proxy there?\n", url.c_str());
+    return 1;
+  }
+  std::fwrite(got.body.data(), 1, got.body.size(), got.status == 200 ? stdout : stderr);
+  return got.status == 200 ? 0 : 1;
 }
 
 }  // namespace
 
 int explain_command(arguments args) {
-  if (args.size() != 3 || (args[0] != "-c" && args[0] != "--config")) {
-    std::fprintf(stderr, "usage: penstock explain -c FILE REQUEST.json\n");
+  const bool remote = args.size() == 5 && args[3] == "--state";
+  if ((args.size() != 3 && !remote) || (args[0] != "-c" && args[0] != "--config")) {
+    std::fprintf(stderr,
+                 "usage: penstock explain -c FILE REQUEST.json [--state URL of a running admin listener]\n");
     return 1;
   }
   const auto settings = read_configuration(args[1]);
@@ -62,30 +99,21 @@ int explain_command(arguments args) {
     return 1;
   }
   std::string body{std::istreambuf_iterator<char>(in), {}};
-  const std::size_t size = body.size();
-  body.resize(size + tokenizer::body_padding);
-  tokenizer::extractor extractor({.block_bytes = settings->routing.block_bytes});
-  const tokenizer::token_estimator estimator;
-  request_facts facts;
-  const bytes_view text(body.data(), size);
-  if (const auto error = extractor.read(guess_api(body), text, estimator, facts)) {
-    std::fprintf(stderr, "%s: refused (%s): %s\n", args[2].c_str(), name(error->why).data(),
-                 error->message.c_str());
+  if (body.empty()) {
+    std::fprintf(stderr, "%s: is empty; a request is one JSON object\n", args[2].c_str());
     return 1;
   }
-  print_facts(facts);
+  if (remote) return ask_running(args[4], std::move(body));
   const instant now = io::read_clock();
-  const auto fleet = idle_fleet(settings, now);
   routing::shared_state shared(settings->routing);
-  routing::router router(shared);
-  prng rng(1);
-  const auto found = router.decide(facts, *fleet, now, rng);
-  if (const auto* error = std::get_if<api_error>(&found)) {
-    std::fprintf(stderr, "nobody would be asked (%s): %s\n", name(error->why).data(), error->message.c_str());
+  const auto told =
+      admin::explain_request(std::move(body), "", *settings, shared, *idle_fleet(settings, now), now);
+  if (!told.good) {
+    std::fprintf(stderr, "%s: %s", args[2].c_str(), told.text.c_str());
     return 1;
   }
-  std::printf("\nWith every endpoint up, idle and empty:\n%s\n",
-              routing::explain(std::get<plan>(found), *fleet).c_str());
+  std::printf("With every endpoint up, idle and empty (--state asks a running proxy):\n\n%s",
+              told.text.c_str());
   return 0;
 }
 

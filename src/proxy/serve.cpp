@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "proxy/admin/admin_server.hpp"
+#include "proxy/admin/explain_page.hpp"
 #include "proxy/admin/fleet_page.hpp"
 #include "proxy/admin/metrics_page.hpp"
 #include "proxy/admin/status_page.hpp"
@@ -70,6 +71,19 @@ std::map<std::string, admin::page_maker> pages_of(io::process& running) {
   return pages;
 }
 
+std::map<std::string, admin::form_maker> forms_of(io::process& running) {
+  std::map<std::string, admin::form_maker> forms;
+  // The query may name the call: /debug/explain?/v1/messages
+  forms["/debug/explain"] = [&running](std::string body, const std::string& query, const auto& answer) {
+    auto told = admin::explain_request(std::move(body), query, running.settings(), running.routing(),
+                                       *running.fleet(), io::read_clock());
+    answer({.status = told.good ? 200 : 422,
+            .content_type = "text/plain; charset=utf-8",
+            .body = std::move(told.text)});
+  };
+  return forms;
+}
+
 }  // namespace
 
 std::shared_ptr<const config> read_configuration(const std::string& file) {
@@ -92,7 +106,7 @@ int run_proxy(std::shared_ptr<const config> settings, const std::string& reread,
   io::config_source source;
   if (!reread.empty()) source = [reread] { return read_configuration(reread); };
   io::process running(context, settings, source);
-  admin::admin_server pages(context, pages_of(running));
+  admin::admin_server pages(context, pages_of(running), forms_of(running));
   if (!settings->admin.listen.empty()) {
     if (const std::string error = pages.listen(settings->admin.listen); !error.empty()) {
       io::log(io::log_level::error, error);
@@ -129,9 +143,9 @@ int serve_command(arguments args) {
 }
 
 int check_command(arguments args) {
-  const bool print = args.size() == 2 && args[0] == "--print";
-  if (args.size() != (print ? 2u : 1u)) {
-    std::fprintf(stderr, "usage: penstock check [--print] FILE\n");
+  const bool print = args.size() == 2 && args[0] == "--print", live = args.size() == 2 && args[0] == "--live";
+  if (args.size() != (print || live ? 2u : 1u)) {
+    std::fprintf(stderr, "usage: penstock check [--print | --live] FILE\n");
     return 1;
   }
   const auto settings = read_configuration(args.back());
@@ -140,6 +154,7 @@ int check_command(arguments args) {
     std::printf("%s", conf::effective_toml(*settings).c_str());
     return 0;
   }
+  if (live) return check_live(settings);
   std::size_t endpoints = 0;
   for (const pool_config& pool : settings->pools) endpoints += pool.endpoints.size();
   std::printf("%s: valid; %zu pool%s, %zu endpoint%s\n", args.back().c_str(), settings->pools.size(),

@@ -164,6 +164,51 @@ class Explain(Case):
             self.assertIn(str(engine.port), out)
 
 
+    async def test_a_running_proxy_tells_what_it_has_learned(self):
+        engines = [await self.emulated(), await self.emulated()]
+        proxy = await self.proxy(*engines)
+        body = chat("explain me " * 500, model="emulated")
+        await self.stream(proxy, body)
+        request = os.path.join(proxy.folder.name, "request.json")
+        with open(request, "w", encoding="utf-8") as f:
+            json.dump(body, f)
+        code, out, err = await run("explain", "-c", proxy.file, request, "--state", f"http://127.0.0.1:{proxy.admin_port}")
+        self.assertEqual(code, 0, out + err)
+        self.assertRegex(out, r"because its score is the lowest, and it holds \d of \d prompt blocks")
+        self.assertRegex(out, r"block 0 +bytes 0 to 1023, \d+ tokens")
+        self.assertIn("predicted time to the first token", out)
+        code, out, err = await run("explain", "-c", proxy.file, request, "--state", "http://127.0.0.1:1")
+        self.assertEqual(code, 1)
+        self.assertIn("admin.listen", err)
+
+    async def test_the_log_has_predictions_and_what_came(self):
+        proxy = await self.proxy(await self.emulated())
+        for _ in range(2):
+            await self.stream(proxy, chat("the same again " * 300, model="emulated"))
+        line = (await proxy.access_log(2))[-1]
+        for key in ("score", "in_flight", "predicted_prefill_ms", "prefill_ms", "predicted_cached_tokens", "cached_tokens"):
+            self.assertIn(key, line)
+        samples = await proxy.metrics()
+        counted = [v for k, v in samples.items() if "hit_ratio_prediction_error_count" in k]
+        self.assertEqual(counted, [2], samples)
+
+
+class Live(Case):
+    async def test_a_healthy_engine_has_no_finding(self):
+        proxy = await self.proxy(await self.emulated())
+        code, out, err = await run("check", "--live", proxy.file)
+        self.assertEqual(code, 0, out + err)
+        self.assertIn("1 endpoint asked, 0 findings", out)
+
+    async def test_a_dead_engine_is_named(self):
+        engine = await self.emulated()
+        proxy = await self.proxy(engine)
+        await engine.kill()
+        code, out, err = await run("check", "--live", proxy.file)
+        self.assertEqual(code, 1, out + err)
+        self.assertIn("it does not answer its health path", out)
+
+
 class Demo(Case):
     async def begun(self):
         """The running demo and the curl command that it prints."""

@@ -25,9 +25,12 @@ using protocol = asio::generic::stream_protocol;
 
 constexpr auto patience = std::chrono::seconds(10);
 constexpr std::size_t most_connections = 64;
-constexpr std::size_t most_request_bytes = 16 * 1024;
+constexpr std::size_t most_head_bytes = 16 * 1024, most_body_bytes = std::size_t{4} << 20;
 
-using page_map = std::map<std::string, page_maker>;
+struct page_map {
+  std::map<std::string, page_maker> pages;
+  std::map<std::string, form_maker> forms;
+};
 
 // One connection; lives as long as an operation of it is pending.
 class session : public std::enable_shared_from_this<session> {
@@ -40,8 +43,8 @@ class session : public std::enable_shared_from_this<session> {
 
   void read() {
     parser_.emplace();
-    parser_->body_limit(most_request_bytes);
-    parser_->header_limit(most_request_bytes);
+    parser_->body_limit(most_body_bytes);
+    parser_->header_limit(most_head_bytes);
     stream_.expires_after(patience);
     http::async_read(stream_, buffer_, *parser_,
                      [self = shared_from_this()](beast::error_code ec, std::size_t) {
@@ -53,18 +56,34 @@ class session : public std::enable_shared_from_this<session> {
   void answer() {
     const auto& request = parser_->get();
     const bool get = request.method() == http::verb::get || request.method() == http::verb::head;
-    std::string path(request.target());
-    path = path.substr(0, path.find('?'));
-    const auto found = pages_->find(path);
+    std::string path(request.target()), query;
+    if (const std::size_t mark = path.find('?'); mark != std::string::npos) {
+      query = path.substr(mark + 1);
+      path.resize(mark);
+    }
+    const auto found = pages_->pages.find(path);
+    const auto form = pages_->forms.find(path);
+    if (form != pages_->forms.end()) return answer_form(form->second, query);
     if (!get) return write({.status = 405, .content_type = "text/plain", .body = "only GET and HEAD\n"});
-    if (found == pages_->end()) return write({.status = 404, .content_type = "text/plain", .body = paths()});
+    if (found == pages_->pages.end())
+      return write({.status = 404, .content_type = "text/plain", .body = paths()});
     stream_.expires_never();
     found->second([self = shared_from_this()](page p) { self->write(std::move(p)); });
   }
 
+  void answer_form(const form_maker& form, const std::string& query) {
+    if (parser_->get().method() != http::verb::post)
+      return write(
+          {.status = 405, .content_type = "text/plain", .body = "only POST, with a request as its body\n"});
+    stream_.expires_never();
+    form(std::move(parser_->get().body()), query,
+         [self = shared_from_this()](page p) { self->write(std::move(p)); });
+  }
+
   std::string paths() const {
     std::string text = "no such page; there are:\n";
-    for (const auto& [path, maker] : *pages_) text += path + "\n";
+    for (const auto& [path, maker] : pages_->pages) text += path + "\n";
+    for (const auto& [path, maker] : pages_->forms) text += path + " (POST)\n";
     return text;
   }
 
@@ -149,8 +168,9 @@ struct admin_server::impl : std::enable_shared_from_this<impl> {
   std::string unix_path;
 };
 
-admin_server::admin_server(asio::io_context& context, page_map pages)
-    : impl_(std::make_shared<impl>(context, std::move(pages))) {}
+admin_server::admin_server(asio::io_context& context, std::map<std::string, page_maker> pages,
+                           std::map<std::string, form_maker> forms)
+    : impl_(std::make_shared<impl>(context, page_map{std::move(pages), std::move(forms)})) {}
 
 admin_server::~admin_server() { close(); }
 

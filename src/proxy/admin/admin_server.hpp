@@ -19,11 +19,16 @@ struct page {
 // Makes a page; `answer` may be called later, on the same thread, exactly once.
 using page_maker = std::function<void(const std::function<void(page)>& answer)>;
 
-// Serves GET and HEAD of a fixed set of paths over HTTP/1.1. A client has 10 s for a request and for
-// taking its answer; at most 64 connections at a time.
+// The same for the body of a POST and the query behind its path, without the question mark.
+using form_maker =
+    std::function<void(std::string body, const std::string& query, const std::function<void(page)>& answer)>;
+
+// Serves GET and HEAD of a fixed set of paths, and POST of another, over HTTP/1.1. A client has 10 s for a
+// request and for taking its answer; at most 64 connections at a time and 4 MiB a body.
 class admin_server {
  public:
-  admin_server(boost::asio::io_context& context, std::map<std::string, page_maker> pages);
+  admin_server(boost::asio::io_context& context, std::map<std::string, page_maker> pages,
+               std::map<std::string, form_maker> forms = {});
   ~admin_server();
 
   // "host:port" or "unix:/path". Empty, or why it cannot listen.

@@ -90,6 +90,12 @@ void times(page& p, const worker::worker_metrics& m) {
       {"ttft_queue_seconds",
        {"Part of TTFT: from the dispatch until the request was handed to the engine.", &cells::ttft_queue}},
       {"ttft_engine_seconds", {"Part of TTFT: from there to the first token.", &cells::ttft_engine}},
+      {"prefill_prediction_error_seconds",
+       {"Difference of predicted and seen time from the dispatch to the first token.",
+        &cells::prefill_error}},
+      {"hit_ratio_prediction_error",
+       {"Difference of the share of a prompt that was believed to be cached and that the engine told.",
+        &cells::cached_error}},
       {"inter_token_seconds", {"Gaps between events with generated content.", &cells::gap}},
   };
   for (const auto& [name, what] : all) {

@@ -98,6 +98,7 @@ void request_flow::try_target(bool fresh, instant now, actions& out) {
   record_.predicted_cached = to.hit_tokens;
   record_.score = to.score;
   record_.queue_tokens = to.queue_tokens;
+  record_.in_flight = to.requests;
   head_ = nullptr;
   held_.clear();
   first_token_told_ = false;

@@ -78,6 +78,11 @@ void decision(std::string& out, const account_record& r) {
   count(out, ",\"predicted_prompt_tokens\":", r.predicted_prompt);
   count(out, ",\"predicted_cached_tokens\":", r.predicted_cached);
   count(out, ",\"queue_tokens\":", static_cast<std::uint64_t>(r.queue_tokens > 0 ? r.queue_tokens : 0));
+  count(out, ",\"in_flight\":", r.in_flight);
+  count(out, ",\"score\":", static_cast<std::uint64_t>(std::clamp(r.score, 0.0, 1e15)));
+  if (r.engine_asked == instant{}) return;
+  time_between(out, ",\"predicted_prefill_ms\":", r.engine_asked, r.engine_asked + r.predicted_prefill);
+  time_between(out, ",\"prefill_ms\":", r.engine_asked, r.first_token);
 }
 
 }  // namespace

@@ -38,12 +38,17 @@ class getter : public std::enable_shared_from_this<getter> {
   void connected(beast::error_code ec) {
     if (ec == beast::error::timeout) return finish({.how = get_result::outcome::connect_timeout});
     if (ec) return finish({.how = get_result::outcome::connect_failed});
-    message_.method(beast::http::verb::get);
+    message_.method(request_.post.empty() ? beast::http::verb::get : beast::http::verb::post);
     message_.target(request_.target);
     message_.set(beast::http::field::host, request_.authority);
     message_.set(beast::http::field::user_agent, "penstock");
     message_.set(beast::http::field::connection, "close");
     for (const auto& [name, value] : request_.headers) message_.set(name, value);
+    if (!request_.post.empty()) {
+      message_.set(beast::http::field::content_type, "application/json");
+      message_.body() = std::move(request_.post);
+      message_.prepare_payload();
+    }
     beast::http::async_write(
         stream_, message_,
         [self = shared_from_this()](beast::error_code e, std::size_t) { self->written(e); });
@@ -78,7 +83,7 @@ class getter : public std::enable_shared_from_this<getter> {
   beast::basic_stream<protocol> stream_;
   get_request request_;
   std::function<void(get_result)> done_;
-  beast::http::request<beast::http::empty_body> message_;
+  beast::http::request<beast::http::string_body> message_;
   beast::flat_buffer buffer_;
   std::optional<beast::http::response_parser<beast::http::string_body>> parser_;
 };

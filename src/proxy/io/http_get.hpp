@@ -1,4 +1,4 @@
-// One GET to an engine, for probes and scrapes; Beast behind a small door.
+// One GET to an engine, for probes and scrapes, or one POST of JSON; Beast behind a small door.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -18,6 +18,7 @@ struct get_request {
   std::vector<std::pair<std::string, std::string>> headers;
   duration timeout{};
   std::size_t body_limit = 16u << 20;
+  std::string post;  // not empty: POST of this JSON
 };
 
 // How it went. `failed` stages match health's probe outcomes.

@@ -9,6 +9,7 @@
 #include <csignal>
 #include <utility>
 
+#include "health/findings.hpp"
 #include "proxy/config/reference.hpp"
 #include "proxy/io/clock.hpp"
 #include "proxy/io/cpu_quota.hpp"
@@ -149,9 +150,30 @@ std::vector<std::string> process::addresses() const {
 // --- fleet ------------------------------------------------------------------------------------------
 
 void process::take_outcomes(std::vector<worker::endpoint_outcome> outcomes) {
+  for (const worker::endpoint_outcome& o : outcomes) note_silence(o);
   for (const worker::endpoint_outcome& o : outcomes)
     if (o.fault != flow::fault::overloaded) tracker_.traffic(o.endpoint, outcome_of(o), o.began, o.at);
   publish();
+}
+
+// Engines leave `cached_tokens` out of usage unless told otherwise, and vLLM also where it is 0: several
+// answers that should have hits must be without it.
+void process::note_silence(const worker::endpoint_outcome& o) {
+  using told = worker::cache_told;
+  if (o.cache == told::unknown || o.endpoint.slot >= max_endpoints) return;
+  if (silent_.empty()) silent_.resize(max_endpoints);
+  silence& s = silent_[o.endpoint.slot];
+  if (s.endpoint != o.endpoint) s = {.endpoint = o.endpoint};
+  if (o.cache == told::yes) s.told = true;
+  if (s.told || s.warned || ++s.answers < 5) return;
+  s.warned = true;
+  const auto of = std::find_if(view_->endpoints.begin(), view_->endpoints.end(),
+                               [&](const endpoint_view& e) { return e.id == o.endpoint; });
+  if (of == view_->endpoints.end()) return;
+  log(log_level::warn,
+      fmt::format("endpoint {}: its answers do not tell cached_tokens; start the engine with {}, so "
+                  "that what is believed of its cache can be checked",
+                  of->settings.url, health::cached_tokens_switch(*of)));
 }
 
 void process::turn() {

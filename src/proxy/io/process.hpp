@@ -69,10 +69,13 @@ class process {
   std::uint64_t log_lines_dropped() const { return access_log_ != nullptr ? access_log_->dropped() : 0; }
   std::size_t workers() const { return threads_.size(); }
   const routing::shared_state& routing() const { return *routing_; }
+  routing::shared_state& routing() { return *routing_; }
+  const config& settings() const { return *settings_; }
 
  private:
   void take_outcomes(std::vector<worker::endpoint_outcome> outcomes);
   void publish();
+  void note_silence(const worker::endpoint_outcome& outcome);
   void turn();
   void schedule_turn();
   void tell_events();
@@ -101,6 +104,13 @@ class process {
   boost::asio::steady_timer turn_timer_, drain_timer_;
   boost::asio::signal_set signals_;
   reload_state reloads_;
+  // Answers of an endpoint that should have told cached_tokens and did not; by slot.
+  struct silence {
+    endpoint_id endpoint;
+    std::uint32_t answers = 0;
+    bool told = false, warned = false;
+  };
+  std::vector<silence> silent_;
 
   enum class drain_phase : std::uint8_t { none, settling, finishing, ending, over };
   drain_phase drain_ = drain_phase::none;

@@ -1,5 +1,8 @@
 #include "proxy/worker/metrics.hpp"
 
+#include <algorithm>
+#include <cmath>
+
 namespace penstock::worker {
 
 void pool_metrics::add(const pool_metrics& other) {
@@ -10,6 +13,8 @@ void pool_metrics::add(const pool_metrics& other) {
   ttft_queue.add(other.ttft_queue);
   ttft_engine.add(other.ttft_engine);
   gap.add(other.gap);
+  prefill_error.add(other.prefill_error);
+  cached_error.add(other.cached_error);
   prompt_tokens += other.prompt_tokens;
   completion_tokens += other.completion_tokens;
   cached_tokens += other.cached_tokens;
@@ -36,6 +41,13 @@ void worker_metrics::account(const account_record& r) {
       p.ttft_queue.observe(seconds(r.sent - r.dispatched));
       p.ttft_engine.observe(seconds(r.first_token - r.sent));
     }
+  }
+  if (r.first_token != instant{} && r.engine_asked != instant{})
+    p.prefill_error.observe(std::abs(seconds(r.first_token - r.engine_asked) - seconds(r.predicted_prefill)));
+  if (r.usage.known && r.usage.cached_known && r.usage.prompt > 0 && r.predicted_prompt > 0) {
+    const double told = static_cast<double>(r.usage.cached) / static_cast<double>(r.usage.prompt);
+    const double believed = static_cast<double>(r.predicted_cached) / static_cast<double>(r.predicted_prompt);
+    p.cached_error.observe(std::abs(std::min(told, 1.0) - std::min(believed, 1.0)));
   }
   if (r.usage.known) {
     p.prompt_tokens += r.usage.prompt;

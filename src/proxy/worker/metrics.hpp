@@ -37,6 +37,8 @@ struct histogram {
 struct pool_metrics {
   std::array<std::array<std::uint64_t, reason_count>, api_count> requests{};
   histogram ttft, ttft_ours, ttft_queue, ttft_engine, gap;
+  histogram prefill_error;  // seconds between predicted and seen first token, whichever was later
+  histogram cached_error;   // difference of predicted and told hit ratio of a prompt, 0..1
   std::uint64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
   std::uint64_t predicted_cached_tokens = 0, predicted_prompt_tokens = 0;
   std::uint64_t usage_unknown = 0;  // answers that ended well without usage

@@ -10,12 +10,16 @@
 
 namespace penstock::worker {
 
+// Whether an answer of which much was believed to be cached told how much was.
+enum class cache_told : std::uint8_t { unknown, no, yes };
+
 // Passive health: what a request learned about an endpoint that it was sent to at `began`.
 struct endpoint_outcome {
   endpoint_id endpoint;
   flow::fault fault = flow::fault::none;  // none: it served
   bool token = false;                     // a token came (fault is none then)
   instant began{}, at{};
+  cache_told cache = cache_told::unknown;  // of an answer that ended well
 };
 
 // Called on the worker's thread; must not call back.

@@ -140,7 +140,7 @@ class worker final : public driver_events {
   void dispatch(exchange& x);
   void complete_work(exchange& x);
   void account(exchange& x);
-  void tell(exchange& x, flow::fault fault, bool token);
+  void tell(exchange& x, flow::fault fault, bool token, cache_told cache = cache_told::unknown);
   const endpoint_view* endpoint_of(const exchange& x) const;
 
   driver& io_;

@@ -111,7 +111,10 @@ void worker::connect_engine(exchange& x, bool fresh) {
 void worker::dispatch(exchange& x) {
   const instant now = io_.now();
   x.work = router_.dispatched(x.facts, *fleet_, x.flow.target(), now);
-  if (!x.facts.stream) x.flow.predict_prefill(now, router_.predicted_prefill(x.flow.target()));
+  const duration prefill = router_.predicted_prefill(x.flow.target());
+  x.flow.record().predicted_prefill = prefill;
+  x.flow.record().engine_asked = now;
+  if (!x.facts.stream) x.flow.predict_prefill(now, prefill);
   x.cells = &metrics_.pools[x.flow.record().pool];
 }
 
@@ -261,10 +264,17 @@ void worker::complete_work(exchange& x) {
   router_.answered(x.facts.model, usage);
   if (x.route.api == api_kind::responses && !x.flow.response_id().empty())
     router_.remember_response(x.flow.response_id(), x.flow.target().endpoint);
-  tell(x, flow::fault::none, false);
+  // Fewer tokens may be left out for being none.
+  constexpr std::uint64_t much = 512;
+  cache_told told = cache_told::unknown;
+  if (usage.known && usage.cached_known)
+    told = cache_told::yes;
+  else if (usage.known && x.flow.target().hit_tokens >= much)
+    told = cache_told::no;
+  tell(x, flow::fault::none, false, told);
 }
 
-void worker::tell(exchange& x, flow::fault fault, bool token) {
+void worker::tell(exchange& x, flow::fault fault, bool token, cache_told cache) {
   const instant now = io_.now();
   // Other workers' next decisions know of a failure before health has judged it.
   if (fault != flow::fault::none) board_.suspect(x.flow.target().endpoint, now + suspicion);
@@ -273,7 +283,8 @@ void worker::tell(exchange& x, flow::fault fault, bool token) {
                  .fault = fault,
                  .token = token,
                  .began = x.attempt_began,
-                 .at = now});
+                 .at = now,
+                 .cache = cache});
 }
 
 // The request is over, for us and for the client. Destroys it.

@@ -62,6 +62,22 @@ constexpr std::string_view llama =
 
 }  // namespace
 
+TEST_CASE("metrics: a host tier behind the cache is read, the same tier of several ranks once") {
+  const auto sglang = read(
+      "sglang:max_total_num_tokens{tp_rank=\"0\"} 100000\n"
+      "sglang:hicache_host_total_tokens{tp_rank=\"0\"} 932032\n"
+      "sglang:hicache_host_total_tokens{tp_rank=\"1\"} 932032\n");
+  CHECK(sglang.state.host_kv_tokens == 932032);
+  const auto vllm =
+      read("vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"1000\",num_cpu_blocks=\"4000\"} 1\n");
+  CHECK(vllm.state.kv_tokens == 16000);
+  CHECK(vllm.state.host_kv_tokens == 64000);
+  CHECK(read("vllm:cache_config_info{block_size=\"16\",num_cpu_blocks=\"None\"} 1\n").state.host_kv_tokens ==
+        0);
+  CHECK(read("sglang:hicache_host_total_tokens -5\n").state.host_kv_tokens == 0);
+  CHECK(read("sglang:hicache_host_total_tokens 1e300\n").state.host_kv_tokens == 0);
+}
+
 TEST_CASE("vLLM") {
   const auto p = read(vllm_busy);
   CHECK(p.warnings.empty());

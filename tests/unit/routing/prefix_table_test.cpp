@@ -448,6 +448,40 @@ TEST_CASE("prefix table: counters check the belief where answers tell nothing") 
   CHECK(t.capacity_tokens(id) == 1 << 20);
 }
 
+// Whoever knows the code finds keys that crowd one bucket, but not those of a process with its own placement.
+TEST_CASE("prefix table: keys made to crowd one place do so in no other process") {
+  const endpoint_id id{0, 0};
+  const prefix_chain victim = chain_of(1, 1);
+  const auto survives = [&](std::uint64_t placement, const std::vector<std::uint64_t>& keys) {
+    prefix_table t(1, 1 << 30, placement);
+    t.adopt(id, 0, 0);
+    enter(t, id, victim);
+    const std::vector<std::uint8_t> units(keys.size(), 16);
+    t.enter(id, 0, keys, units, block_mark::confirmed);
+    return depth(t, id, victim) == 1;
+  };
+  prng rng(3);
+  std::vector<std::uint64_t> crowd;
+  for (int i = 0; i < 20000; ++i) crowd.push_back(rng.next());
+  // Bisect the random keys down to few that still push the victim out.
+  for (std::size_t part = crowd.size() / 2; part > 0; part /= 2) {
+    for (std::size_t at = 0; at + part <= crowd.size();) {
+      std::vector<std::uint64_t> fewer(crowd);
+      const auto from = fewer.begin() + static_cast<std::ptrdiff_t>(at);
+      fewer.erase(from, from + static_cast<std::ptrdiff_t>(part));
+      if (survives(0, fewer)) {
+        at += part;
+      } else {
+        crowd = std::move(fewer);
+      }
+    }
+  }
+  REQUIRE_FALSE(survives(0, crowd));
+  CHECK(crowd.size() <= 8);
+  for (std::uint64_t process = 1; process <= 50; ++process)
+    CHECK(survives(process * 0x9e3779b97f4a7c15ULL, crowd));
+}
+
 TEST_CASE("prefix table: sixteen threads at once") {
   prefix_table t(2 * mib);
   std::vector<prefix_chain> chains;

@@ -19,13 +19,16 @@ namespace {
 
 struct rig {
   rig()
-      : server(context,
-               {{"/metrics",
-                 [](const auto& answer) { answer({.content_type = "text/plain", .body = "m 1\n"}); }},
-                {"/readyz", [](const auto& answer) { answer({.status = 503, .body = "{}"}); }},
-                {"/late", [this](const auto& answer) {
-                   asio::post(context, [answer] { answer({.body = "late"}); });
-                 }}}) {}
+      : server(
+            context,
+            {{"/metrics",
+              [](const auto& answer) { answer({.content_type = "text/plain", .body = "m 1\n"}); }},
+             {"/readyz", [](const auto& answer) { answer({.status = 503, .body = "{}"}); }},
+             {"/late",
+              [this](const auto& answer) { asio::post(context, [answer] { answer({.body = "late"}); }); }}},
+            {{"/form", [](std::string body, const std::string& query, const auto& answer) {
+                answer({.content_type = "text/plain", .body = query + ":" + std::to_string(body.size())});
+              }}}) {}
 
   // Sends the text and collects what comes until the server closes (every text asks for that).
   template <class Socket>
@@ -137,6 +140,21 @@ TEST_CASE("admin_server: at most 64 connections, and room again when they end") 
   std::string got;
   for (int i = 0; i < 100 && got.empty(); ++i) got = r.get("/metrics");
   CHECK(has(got, "200 OK"));
+}
+
+TEST_CASE("admin_server: a form takes a POST up to 4 MiB, and nothing else") {
+  rig r;
+  REQUIRE(r.server.listen("127.0.0.1:0").empty());
+  const auto post = [&](const std::string& path, std::size_t bytes) {
+    return r.ask("POST " + path + " HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: " +
+                 std::to_string(bytes) + "\r\n\r\n" + std::string(bytes, 'x'));
+  };
+  CHECK(has(post("/form?/v1/messages", 100000), "/v1/messages:100000"));
+  CHECK(has(post("/form", 0), "\r\n\r\n:0"));
+  CHECK(has(r.get("/form"), "405"));
+  CHECK(has(post("/metrics", 3), "405"));
+  CHECK(has(r.get("/nothing"), "/form (POST)"));
+  CHECK_FALSE(has(post("/form", (std::size_t{4} << 20) + 1), "200 OK"));
 }
 
 TEST_CASE("admin_server: a busy address is named") {

@@ -1,0 +1,26 @@
+// What would be done with one request and why, in words: /debug/explain and `penstock explain`.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "penstock/api.hpp"
+#include "penstock/config.hpp"
+#include "penstock/fleet_view.hpp"
+#include "penstock/time.hpp"
+#include "routing/router.hpp"
+
+namespace penstock::admin {
+
+struct explanation {
+  bool good = false;  // false: the request would be refused; `text` says why
+  std::string text;
+};
+
+// Reads `body` as a worker would and decides over `fleet` with what `shared` has learned; nothing is sent or
+// booked. How often blocks were asked for of late is known to workers alone, so that the telling block is
+// that of a worker that has just begun. `path` names the call ("/v1/messages"); empty: the members tell.
+explanation explain_request(std::string body, const std::string& path, const config& settings,
+                            routing::shared_state& shared, const fleet_view& fleet, instant now);
+
+}  // namespace penstock::admin
