@@ -209,6 +209,45 @@ class Live(Case):
         self.assertIn("it does not answer its health path", out)
 
 
+    async def test_an_engine_that_does_not_tell_cached_tokens_is_named_once(self):
+        engine = await self.emulated("--no-prompt-tokens-details")
+        proxy = await self.proxy(engine)
+        code, out, err = await run("check", "--live", proxy.file)
+        self.assertEqual(code, 0, out + err)
+        self.assertIn("its answers do not tell cached_tokens; start the engine with", out)
+        for _ in range(8):
+            await self.stream(proxy, chat("the same again " * 300, model="emulated", max_tokens=2))
+
+        async def warned():
+            return any("do not tell cached_tokens" in line for line in proxy.err)
+        await proxy.until(warned, "the warning")
+        self.assertEqual(sum("do not tell cached_tokens" in line for line in proxy.err), 1, proxy.text())
+
+
+class Tenants(Case):
+    async def test_a_tenants_salt_reaches_the_engine_and_stays_the_same(self):
+        engine = await self.fake()
+        proxy = await self.proxy(engine, routing={"tenant_salt": "header:x-tenant-id"})
+        for tenant, own in (("acme", None), ("bolt", None), ("acme", None), (None, None), ("acme", "mine")):
+            await self.stream(proxy, chat(**({"cache_salt": own} if own else {})),
+                              headers=[("X-Tenant-Id", tenant)] if tenant else [])
+        salts = [call.json()["cache_salt"] for call in engine.calls]
+        self.assertEqual(salts[0], salts[2])
+        self.assertEqual(len({salts[0], salts[1], salts[3], salts[4]}), 4, salts)
+        self.assertNotIn("mine", salts)
+        for call in engine.calls:
+            self.assertEqual(call.json()["messages"], chat()["messages"])
+            self.assertEqual(call.json()["stream_options"], {"include_usage": True})
+
+    async def test_without_the_setting_the_clients_salt_passes(self):
+        engine = await self.fake()
+        proxy = await self.proxy(engine)
+        await self.stream(proxy, chat(cache_salt="mine"), headers=[("X-Tenant-Id", "acme")])
+        await self.stream(proxy, chat())
+        self.assertEqual(engine.calls[0].json()["cache_salt"], "mine")
+        self.assertNotIn("cache_salt", engine.calls[1].json())
+
+
 class Demo(Case):
     async def begun(self):
         """The running demo and the curl command that it prints."""
