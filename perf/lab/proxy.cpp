@@ -100,6 +100,8 @@ void proxy::decide(passage& p, const request& r, instant now) {
     p.facts = facts_of(r, block_bytes(), estimator_);
     if (how_.policy.hash_session) p.facts.affinity = fmt::format("session-{}", r.session);
   }
+  for (std::uint32_t i = 0; how_.told_speeds && i < fleet_->endpoints.size(); ++i)
+    shared_->board.tell_speed(fleet_->endpoints[i].id, engines_.true_speed(i));
   p.order.clear();
   auto found = router_->decide(p.facts, *fleet_, now, rng_);
   if (auto* plan = std::get_if<penstock::plan>(&found)) p.order = std::move(plan->candidates);

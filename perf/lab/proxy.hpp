@@ -25,6 +25,8 @@ class engine_side {
   virtual bool reachable(std::uint32_t engine) const = 0;
   // Its /metrics as health reads them; nullopt when it does not answer.
   virtual std::optional<engine_state> scrape(std::uint32_t engine, instant now) const = 0;
+  // Prefill tokens per second at this moment: for runs in which speeds are told.
+  virtual double true_speed(std::uint32_t engine) const = 0;
   // For the oracle alone: uncached tokens and sequences that are really there.
   virtual double true_queue(std::uint32_t engine) const = 0;
 };
@@ -36,6 +38,7 @@ struct proxy_settings {
   std::uint64_t kv_tokens = 0;    // of one engine: what an operator sizes a rule's index by
   std::uint32_t block_bytes = 0;  // 0: the default
   duration scrape_interval{};     // 0: the default
+  bool told_speeds = false;
   std::uint64_t seed = 1;
 };
 

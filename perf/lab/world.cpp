@@ -59,6 +59,10 @@ class world final : public engine_side {
   bool reachable(std::uint32_t e) const override { return engines_[e].away_until <= now_; }
   std::optional<engine_state> scrape(std::uint32_t e, instant now) const override;
   double true_queue(std::uint32_t e) const override;
+  double true_speed(std::uint32_t e) const override {
+    const emulator::engine_settings& s = engines_[e].model.settings();
+    return s.prefill_us > 0 ? 1e6 / s.prefill_us * s.speed : 1e6;
+  }
 
  private:
   void schedule(instant at, alarm what, std::uint32_t index, std::uint32_t attempt = 0);
@@ -99,6 +103,7 @@ proxy_settings settings_for(const run_settings& how) {
   p.block_bytes = how.block_bytes;
   p.scrape_interval = how.scrape_interval;
   p.seed = how.seed;
+  p.told_speeds = how.told_speeds;
   p.kv_tokens = how.engines[0].kv_tokens;
   p.peak_rate = how.engines[0].prefill_us > 0 ? 1e6 / how.engines[0].prefill_us : 1e6;
   return p;

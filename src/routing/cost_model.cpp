@@ -18,7 +18,7 @@ constexpr double stall_seconds = 2, stall_factor = 4;
 constexpr double most_sequence_cost = 1e6;
 // What each waiting request adds to lambda, and what a token of the shared head costs. Both were flat
 // around these values over the laboratory's generated shapes (perf/lab/NOTES.md).
-constexpr double lambda_a_waiting = 2;
+constexpr double lambda_a_waiting = 5;
 constexpr double shared_share = 0.25;
 
 constexpr double sane(double v, double least, double most, double otherwise) {

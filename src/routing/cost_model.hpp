@@ -26,7 +26,7 @@ request_size size_of(const request_facts& facts);
 // The settings of the score, made safe: no negative or NaN weight, a load factor of at least 1.
 // `shared_tokens` belongs to one request: the head of its prompt that much of the traffic shares.
 struct cost_weights {
-  double lambda = 8, sequence = 200, load_factor = 1.25;
+  double lambda = 4, sequence = 200, load_factor = 1.25;
   bool learned_sequence = false;  // `sequence` only where nothing was learned
   double shared_tokens = 0;
 };
@@ -45,8 +45,8 @@ double learned_sequence_cost(const decode_fit& fit, double expected_output, doub
 // Median of the learned speeds, default_speed when nobody has one.
 double pool_speed(std::span<const draft> drafts);
 
-// The penalty for computing anew what somebody holds, when even the least busy endpoint has `waiting`
-// requests in front of their first token. Work that could have been saved delays everybody who comes behind
+// The penalty for computing anew what somebody holds, when the median endpoint has `waiting` requests in
+// front of their first token. Work that could have been saved delays everybody who comes behind
 // it until the queue is gone, and the requests that wait now are the measure of how many that will be: a
 // fixed penalty that is right at ease is several times too small in overload.
 double crowded_lambda(double lambda, double waiting);

@@ -195,6 +195,13 @@ decode_fit endpoint_board::decode_of(endpoint_id id) const {
           std::bit_cast<float>(static_cast<std::uint32_t>(w))};
 }
 
+void endpoint_board::tell_speed(endpoint_id id, double speed) {
+  if (id.slot >= max_endpoints || !(speed >= least_speed) || !(speed <= most_speed)) return;
+  cell& c = cells_[id.slot];
+  if (!add(c.learned_by, id.generation, 1)) return;
+  c.learned.store(pack_sums({static_cast<float>(speed), 1}), relaxed);
+}
+
 void endpoint_board::suspect(endpoint_id id, instant until) {
   if (id.slot >= max_endpoints) return;
   const std::uint64_t at = micros(until);

@@ -54,6 +54,8 @@ class endpoint_board {
   // Learns from the first token of a request that was dispatched at `dispatched`, had `tokens` to
   // compute, and whose engine took its requests in order. Ignores what says nothing about speed.
   void teach(endpoint_id id, std::uint64_t tokens, instant dispatched, instant now);
+  // Puts what somebody knows, in prefill tokens per second, in the place of what was learned so far.
+  void tell_speed(endpoint_id id, double speed);
 
   // Learns from an answer of `completion` tokens that took `secs` from its first token to its end, at
   // `sequences` in flight on the average. While another worker teaches the same endpoint the lesson is lost.

@@ -59,7 +59,7 @@ struct router::impl {
   endpoint_id recall(std::string_view response_id, const fleet_view& fleet);
   void look_up(const prefix_chain& chain);
   void measure(const request_facts& facts, cost_weights weights, const telling_block& telling, instant now);
-  double waiting(instant now) const;
+  double waiting(instant now);
   telling_block telling_of(const request_facts& facts, const model_route& route) const;
   std::uint32_t& cursor_of(std::uint32_t pool, std::size_t endpoints, prng& rng);
   plan make_plan(const request_facts& facts, choice why, policy by, const telling_block& telling) const;
@@ -79,6 +79,7 @@ struct router::impl {
   std::vector<prefix_probe> probes;
   std::vector<std::uint64_t> tokens_before;
   std::vector<ranked> order;
+  std::vector<double> queues;
   double speed = default_speed;
   double usual_work = 0;  // uncached tokens of the requests sent lately, in the mean
 };
@@ -105,13 +106,16 @@ void router::impl::look_up(const prefix_chain& chain) {
   }
 }
 
-// Requests in front of their first token where there are fewest: what nobody can escape.
-double router::impl::waiting(instant now) const {
+// Requests in front of their first token at the median endpoint (the lower one of two): one that is idle by
+// chance says as little of the crowd as one that everybody wants.
+double router::impl::waiting(instant now) {
   if (drafts.empty() || usual_work < 1) return 0;
-  double least = 1e18;
+  queues.clear();
   for (const draft& d : drafts)
-    least = std::min(least, queue_tokens(d.load, d.load.speed > 0 ? d.load.speed : speed, now));
-  return least / usual_work;
+    queues.push_back(queue_tokens(d.load, d.load.speed > 0 ? d.load.speed : speed, now));
+  const auto middle = queues.begin() + static_cast<std::ptrdiff_t>((queues.size() - 1) / 2);
+  std::nth_element(queues.begin(), middle, queues.end());
+  return *middle / usual_work;
 }
 
 // Every policy gets all figures: what an endpoint has to compute is booked on the board for all of them.

@@ -148,3 +148,16 @@ TEST_CASE("board: eight threads book and give back, and nothing is left") {
     for (std::uint16_t g = 0; g < 6; ++g) CHECK(idle(board->read({slot, g})));
   }
 }
+
+TEST_CASE("board: a speed that is told takes the place of what was learned") {
+  const auto board = std::make_unique<endpoint_board>();
+  const endpoint_id id{3, 2};
+  board->tell_speed(id, 5000);
+  CHECK(board->read(id).speed == doctest::Approx(5000));
+  board->tell_speed(id, -1);
+  board->tell_speed(id, 1e300);
+  CHECK(board->read(id).speed == doctest::Approx(5000));
+  CHECK(board->read({3, 3}).speed == 0);
+  board->tell_speed({3, 1}, 7000);  // an earlier owner of the slot
+  CHECK(board->read(id).speed == doctest::Approx(5000));
+}

@@ -118,6 +118,9 @@ TEST_CASE("half the speed costs about double, and the router takes notice") {
   const run_result r = simulate(w, s);
   CHECK(r.computed[0] < r.computed[1]);
   CHECK(r.served == w.requests.size());
+  s.told_speeds = true;
+  const run_result told = simulate(w, s);
+  CHECK(told.computed[0] * 3 < told.computed[1] * 2);
 }
 
 TEST_CASE("incidents are read from their text") {
