@@ -35,6 +35,12 @@ struct account_record {
   double score = 0, queue_tokens = 0;
   std::uint32_t in_flight = 0;   // sequences at the endpoint before this one
   duration predicted_prefill{};  // from the last dispatch to the first token
+  // Of a split request.
+  split_choice split = split_choice::not_asked;
+  std::string prefill_url;       // of the last prefill engine that was asked
+  std::string_view handoff;      // how its blocks were given back: a name of handoff::closing
+  instant prefill_done{};        // its answer was whole
+  double transfer_expected = 0;  // seconds from there to the first token, as the decision saw it
   // Time. Instants are epoch (zero) when the step was not reached.
   instant engine_asked{};  // the last dispatch; `dispatched` is the first decision
   instant accepted{}, body_done{}, dispatched{}, sent{}, first_byte{}, first_token{}, last_token{}, ended{};

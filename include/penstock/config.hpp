@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "penstock/disaggregation.hpp"
 #include "penstock/plan.hpp"
 #include "penstock/time.hpp"
 
@@ -97,6 +98,17 @@ struct endpoint_address {
   friend bool operator==(const endpoint_address&, const endpoint_address&) = default;
 };
 
+// disaggregation_config::split: one of these, or from 0 on the number of uncached tokens from which
+// requests are split.
+inline constexpr std::int64_t split_by_cost = -1, split_always = -2, split_never = -3;
+
+struct disaggregation_config {
+  bool enabled = false;  // the section is there
+  connector_kind connector = connector_kind::nixl;
+  std::int64_t split = split_by_cost;
+  duration lease{};  // how long prefill engines hold blocks for a hand-off; 0: the connector's
+};
+
 struct endpoint_config {
   endpoint_role role = endpoint_role::both;
   std::string url;                 // http://host:port[/prefix] or unix:/path
@@ -104,15 +116,18 @@ struct endpoint_config {
   std::string group, zone, build;  // labels
   std::string api_key;
   std::vector<std::pair<std::string, std::string>> headers;
-  std::uint64_t kv_tokens = 0;  // 0: from the engine's metrics
-  int data_parallel_rank = -1;  // -1: none
-  std::string engine_label;     // value of the `engine` label of this endpoint's series; "": any
+  std::uint64_t kv_tokens = 0;        // 0: from the engine's metrics
+  int data_parallel_rank = -1;        // -1: none
+  std::string engine_label;           // value of the `engine` label of this endpoint's series; "": any
+  std::string bootstrap;              // host:port of a prefill engine's bootstrap server; "": none
+  std::uint32_t tensor_parallel = 0;  // 0: not stated
 };
 
 struct pool_config {
   std::string name;
   std::vector<std::string> models;  // served names; "*" passes any
   policy route = policy::prefix;
+  disaggregation_config disaggregation;
   std::vector<endpoint_config> endpoints;
 };
 

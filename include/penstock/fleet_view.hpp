@@ -31,6 +31,7 @@ struct engine_state {
   std::uint64_t kv_tokens = 0;                            // capacity; 0: not known
   std::uint64_t host_kv_tokens = 0;                       // of a tier behind it; 0: none, or not known
   double prefix_hits = -1, prefix_queries = -1;           // token counters since the engine started
+  double handoffs_late = -1, handoffs_expired = -1;       // counters of a prefill engine; -1: not known
   double start_time_s = 0;                                // process_start_time_seconds; 0: not known
   instant scraped_at{};                                   // epoch: never
   std::vector<std::string> running_loras, waiting_loras;  // adapters in the batch, in the queue
@@ -65,6 +66,7 @@ struct pool_view {
   std::vector<std::string> models;
   policy route = policy::prefix;
   std::vector<std::uint32_t> endpoints;  // indices into fleet_view::endpoints
+  disaggregation_config disaggregation;
 };
 
 struct fleet_view {

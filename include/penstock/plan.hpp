@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "penstock/disaggregation.hpp"
 #include "penstock/ids.hpp"
 #include "penstock/time.hpp"
 
@@ -51,6 +52,7 @@ constexpr std::string_view name(choice v) {
 // scores are in tokens of prefill work.
 struct candidate {
   endpoint_id endpoint;
+  endpoint_id prefill;           // another engine that prefills for this one; unset: it does all itself
   std::uint32_t hit_blocks = 0;  // leading blocks believed to be held
   std::uint64_t hit_tokens = 0;
   std::uint64_t uncached_tokens = 0;  // what it would have to compute
@@ -59,6 +61,7 @@ struct candidate {
   double speed = 0;                   // prefill tokens per second, learned; 0: not known
   double confidence = 1;              // 0..1 from health and the age of engine state
   double score = 0;
+  double transfer_seconds = 0;  // of a split: expected from the decode request to the first token
 };
 
 // An ordered list of candidates. The first is the choice, the rest are for retries.
@@ -70,6 +73,14 @@ struct plan {
   std::uint32_t telling_index = 0;
   std::uint32_t prompt_blocks = 0;
   std::vector<candidate> candidates;
+
+  // Where the pool splits requests.
+  split_choice split = split_choice::not_asked;
+  connector_kind connector = connector_kind::nixl;
+  duration lease{};  // of what the prefill engine holds
+  double split_seconds = 0,
+         one_seconds = 0;  // expected until the first token, split and in one place; 0: not looked at
+  std::vector<candidate> prefills;  // figures of the prefill engines that candidates name
 };
 
 }  // namespace penstock

@@ -40,6 +40,7 @@ enum class body_key : std::uint8_t {
   max_output_tokens,
   min_tokens,
   cache_salt,
+  prompt,
   count_
 };
 
@@ -69,12 +70,21 @@ struct request_facts {
   std::string previous_response_id;  // responses only
   bool has_tools = false, has_response_format = false;
 
+  // What bears on whether prefill and decode may run on different engines.
+  bool echo = false;             // the answer repeats the prompt
+  bool prompt_logprobs = false;  // ... or tells about it
+  bool beam_search = false;
+  bool prompt_embeds = false;
+  bool prompt_array = false;    // completions: a list of prompts, be it of one
+  std::uint8_t carried_by = 0;  // connectors that can carry it: bit 1 << connector_kind
+
   // Layout of the original bytes, for splices.
   value_range members[static_cast<std::size_t>(body_key::count_)];
-  std::uint32_t object_end = 0;       // offset of the closing brace
-  bool object_empty = false;          // no member at all: an insertion needs no comma
-  value_range include_usage;          // stream_options.include_usage, when present
-  bool stream_options_empty = false;  // stream_options is {}
+  std::uint32_t object_end = 0;          // offset of the closing brace
+  bool object_empty = false;             // no member at all: an insertion needs no comma
+  std::uint32_t stream_options_key = 0;  // offset of its name's opening quote, when present
+  value_range include_usage;             // stream_options.include_usage, when present
+  bool stream_options_empty = false;     // stream_options is {}
 
   value_range member(body_key k) const { return members[static_cast<std::size_t>(k)]; }
 };

@@ -61,7 +61,8 @@ std::shared_ptr<const fleet_view> fleet_tracker::build_view(instant now) {
   shown_confidence_.clear();
   change_ = view_change::none;
   if (!settings_) return view;
-  for (const auto& p : settings_->pools) view->pools.push_back({p.name, p.models, p.route, {}});
+  for (const auto& p : settings_->pools)
+    view->pools.push_back({p.name, p.models, p.route, {}, p.disaggregation});
   view->endpoints.reserve(endpoints_.size());
   for (const auto& e : endpoints_) {
     view->pools[e.pool].endpoints.push_back(static_cast<std::uint32_t>(view->endpoints.size()));

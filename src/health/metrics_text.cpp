@@ -29,6 +29,8 @@ enum class figure : std::uint8_t {
   missed,      // prompt tokens computed: queries less hits
   hit_blocks,  // the same two in blocks
   missed_blocks,
+  handoffs_late,  // blocks read after their lease
+  handoffs_expired,
   start_time,
   count,
 };
@@ -56,7 +58,9 @@ constexpr bounds bounds_of(figure f) {
     case figure::queries:
     case figure::missed:
     case figure::hit_blocks:
-    case figure::missed_blocks: return {0, 1e18, aggregate::sum};
+    case figure::missed_blocks:
+    case figure::handoffs_late:
+    case figure::handoffs_expired: return {0, 1e18, aggregate::sum};
     case figure::start_time: return {0, 1e11, aggregate::first};
     case figure::count: break;
   }
@@ -84,6 +88,8 @@ constexpr std::array sources = {
     source{"vllm:cache_config_info", figure::host_blocks, {}, {}, "num_cpu_blocks"},
     source{"vllm:prefix_cache_hits_total", figure::hits},
     source{"vllm:prefix_cache_queries_total", figure::queries},
+    source{"vllm:nixl_num_notifications_after_expiry_total", figure::handoffs_late},
+    source{"vllm:nixl_num_kv_expired_reqs_total", figure::handoffs_expired},
     source{"vllm:gpu_prefix_cache_hits_total", figure::hits},
     source{"vllm:gpu_prefix_cache_queries_total", figure::queries},
     source{"sglang:num_running_reqs", figure::running},
@@ -310,6 +316,8 @@ engine_state page_reader::result(instant now) {
   engine_state state = std::move(loras_);
   state.running = get(figure::running).value_or(-1);
   state.waiting = get(figure::waiting).value_or(-1);
+  state.handoffs_late = get(figure::handoffs_late).value_or(-1);
+  state.handoffs_expired = get(figure::handoffs_expired).value_or(-1);
   state.kv_use = std::min(get(figure::kv_use).value_or(-1), 1.0);
   state.block_tokens = static_cast<std::uint32_t>(get(figure::block_tokens).value_or(0));
   // The sum over many ranks may leave the bounds of one.

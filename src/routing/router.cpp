@@ -15,6 +15,7 @@
 #include "routing/popularity.hpp"
 #include "routing/ranking.hpp"
 #include "routing/refusals.hpp"
+#include "routing/split.hpp"
 #include "routing/work_lease.hpp"
 
 namespace penstock::routing {
@@ -63,6 +64,8 @@ struct router::impl {
   telling_block telling_of(const request_facts& facts, const model_route& route) const;
   std::uint32_t& cursor_of(std::uint32_t pool, std::size_t endpoints, prng& rng);
   plan make_plan(const request_facts& facts, choice why, policy by, const telling_block& telling) const;
+  void add_pairs(const request_facts& facts, const fleet_view& fleet, const model_route& route,
+                 const telling_block& telling, const rank_request& r, instant now, prng& rng, plan& p);
   double speed_of(const candidate& c) const {
     return c.speed > 0 ? c.speed : static_cast<double>(slot_speed[c.endpoint.slot % max_endpoints]);
   }
@@ -82,6 +85,10 @@ struct router::impl {
   std::vector<double> queues;
   double speed = default_speed;
   double usual_work = 0;  // uncached tokens of the requests sent lately, in the mean
+  // Of pools that split requests.
+  pair_book pairs;
+  pair_sides sides;
+  std::vector<priced_pair> priced;
 };
 
 endpoint_id router::impl::recall(std::string_view response_id, const fleet_view& fleet) {
@@ -171,6 +178,51 @@ plan router::impl::make_plan(const request_facts& facts, choice why, policy by,
   return p;
 }
 
+// Prices pairs of engines against the plan's own candidates, and puts them in front where they are worth it.
+void router::impl::add_pairs(const request_facts& facts, const fleet_view& fleet, const model_route& route,
+                             const telling_block& telling, const rank_request& r, instant now, prng& rng,
+                             plan& p) {
+  const pool_view& pool = fleet.pools[route.pool];
+  const disaggregation_config& how = pool.disaggregation;
+  const bool carried = (facts.carried_by >> static_cast<unsigned>(how.connector) & 1U) != 0;
+  p.connector = how.connector;
+  p.lease = how.lease;
+  priced.clear();
+  // Where nobody of the single candidates has prefilled yet, they are taken to be as fast as prefill engines.
+  const bool singles_known =
+      std::any_of(drafts.begin(), drafts.end(), [](const draft& d) { return d.load.speed > 0; });
+  double one_speed = speed;
+  if (carried && how.split != split_never) {
+    gather_sides(fleet, route, index.keys(), sides);
+    std::swap(drafts, sides.decodes);
+    measure(facts, r.weights, telling, now);
+    const double decode_speed = speed;
+    std::swap(drafts, sides.decodes);
+    std::swap(drafts, sides.prefills);
+    measure(facts, r.weights, telling, now);
+    std::vector<std::uint32_t> by_policy;
+    if (!drafts.empty()) rank(drafts, r, rng, order);
+    for (std::size_t i = 0; i < drafts.size(); ++i) by_policy.push_back(order[i].index);
+    std::swap(drafts, sides.prefills);
+    if (!singles_known) one_speed = speed;
+    price_pairs(sides, by_policy,
+                {.fleet = fleet,
+                 .pool = pool,
+                 .prefill_speed = speed,
+                 .decode_speed = decode_speed,
+                 .sequence_tokens = r.weights.sequence,
+                 .now = now},
+                pairs, priced);
+  }
+  const priced_pair* best = priced.empty() ? nullptr : priced.data();
+  const candidate* single = p.candidates.empty() ? nullptr : p.candidates.data();
+  const candidate* decode = best == nullptr ? nullptr : &sides.decodes[best->decode].figures;
+  p.split = choose_split(how, carried, best, decode, single, one_speed);
+  if (best != nullptr) p.split_seconds = best->seconds;
+  if (single != nullptr) p.one_seconds = one_place_seconds(*single, one_speed);
+  if (is_split(p.split)) enter_pairs(sides, priced, p);
+}
+
 router::router(shared_state& shared) : impl_(std::make_unique<impl>(shared)) {}
 router::~router() = default;
 
@@ -188,7 +240,13 @@ std::variant<plan, api_error> router::decide(const request_facts& facts, const f
     const endpoint_id home = m.recall(facts.previous_response_id, fleet);
     if (!home || !m.keep_only(home)) return refuse_response(facts.previous_response_id);
   }
-  if (m.drafts.empty()) return refuse_pool(pool.name, absent, fleet);
+  const bool splits = pool.disaggregation.enabled && !pinned;
+  if (splits && !decode_serves_alone(pool.disaggregation.connector)) {
+    std::erase_if(m.drafts, [&](const draft& d) {
+      return fleet.endpoints[pool.endpoints[d.position]].settings.role == endpoint_role::decode;
+    });
+  }
+  if (m.drafts.empty() && !splits) return refuse_pool(pool.name, absent, fleet);
 
   rank_request r;
   r.by = pool.route;
@@ -200,7 +258,7 @@ std::variant<plan, api_error> router::decide(const request_facts& facts, const f
   r.tie_key = facts.affinity.empty() ? telling.key : hash(facts.affinity) | 1;
   r.hash_key = r.tie_key;
   std::uint32_t* cursor = nullptr;
-  if (r.by == policy::round_robin && !pinned) {
+  if (r.by == policy::round_robin && !pinned && !m.drafts.empty()) {
     cursor = &m.cursor_of(route.pool, pool.endpoints.size(), rng);
     r.cursor = *cursor;
   }
@@ -208,6 +266,8 @@ std::variant<plan, api_error> router::decide(const request_facts& facts, const f
   if (cursor != nullptr) *cursor = m.drafts[m.order[0].index].position + 1;
   plan p = m.make_plan(facts, pinned ? choice::pinned : why, r.by, telling);
   p.by_session = !facts.affinity.empty();
+  if (splits) m.add_pairs(facts, fleet, route, telling, r, now, rng, p);
+  if (p.candidates.empty()) return refuse_pool(pool.name, absent, fleet);
   return p;
 }
 
@@ -257,6 +317,14 @@ duration router::predicted_prefill(const candidate& chosen) const {
 
 void router::answered(std::string_view model, const token_usage& usage) {
   if (usage.known) impl_->outputs.learn(hash(model), usage.completion);
+}
+
+void router::handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took) {
+  impl_->pairs.handed_over(prefill, decode, tokens, took);
+}
+
+void router::pair_failed(endpoint_id prefill, endpoint_id decode, instant now) {
+  impl_->pairs.failed(prefill, decode, now);
 }
 
 void router::remember_response(std::string_view response_id, endpoint_id endpoint) {

@@ -81,6 +81,12 @@ class router {
   // An answer of `model` had so many completion tokens: what the next ones are expected to have.
   void answered(std::string_view model, const token_usage& usage);
 
+  // A decode request came to its first token: `tokens` that another engine had computed took so long from the
+  // request on.
+  void handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took);
+  // The two could not hand over: not tried as a pair for a minute.
+  void pair_failed(endpoint_id prefill, endpoint_id decode, instant now);
+
   // `response_id` was answered by `endpoint`; lossy.
   void remember_response(std::string_view response_id, endpoint_id endpoint);
 

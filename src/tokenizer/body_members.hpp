@@ -66,6 +66,10 @@ enum class field : std::uint8_t {
   prompt_cache_key,
   user,
   metadata,
+  // What only an engine that computed the prompt itself can answer.
+  echo,
+  prompt_logprobs,
+  use_beam_search,
   // Where engine-internal members could hide.
   vllm_xargs,
   extra_args,

@@ -48,6 +48,7 @@ class scalar_reader {
     if (auto error = read_previous_response()) return error;
     read_affinity();
     read_shape();
+    read_prompt_use();
     return std::nullopt;
   }
 
@@ -66,11 +67,15 @@ class scalar_reader {
         {body_key::max_completion_tokens, field::max_completion_tokens},
         {body_key::max_output_tokens, field::max_output_tokens},
         {body_key::min_tokens, field::min_tokens},
-        {body_key::cache_salt, field::cache_salt}};
+        {body_key::cache_salt, field::cache_salt},
+        {body_key::prompt, field::prompt}};
     for (const auto& [key, f] : noted) {
       if (members_[f] != json_doc::root)
         out_.members[static_cast<std::size_t>(key)] = doc_.range(members_[f]);
     }
+    // The tokens before a value are its colon and its name.
+    const index options = members_[field::stream_options];
+    if (options != json_doc::root) out_.stream_options_key = doc_.offset(options - 2);
     out_.object_end = doc_.range(json_doc::root).end - 1;
     out_.object_empty = doc_.kind(json_doc::root + 1) == '}';
   }
@@ -219,6 +224,17 @@ class scalar_reader {
       const auto [format] = doc_.pick(members_[field::text], std::array<std::string_view, 1>{"format"});
       out_.has_response_format |= format != json_doc::root && !doc_.is_null(format);
     }
+  }
+
+  void read_prompt_use() {
+    const auto is_true = [this](field f) { return given(f) && doc_.kind(members_[f]) == 't'; };
+    out_.echo = is_true(field::echo);
+    out_.beam_search = is_true(field::use_beam_search);
+    out_.prompt_logprobs = given(field::prompt_logprobs);
+    out_.prompt_embeds = given(field::prompt_embeds);
+    if (api_ != api_kind::completions || !is_array(field::prompt)) return;
+    const char first = doc_.kind(members_[field::prompt] + 1);
+    out_.prompt_array = first == '"' || first == '[';
   }
 
   api_kind api_;

@@ -180,7 +180,9 @@ void client_actor::judge_stream(const answer& a, const std::vector<attempt_truth
     }
     if (has(e, "\"error\"")) {
       ++errors;
-      if (has(e, "\"code\":\"engine_") || has(e, "_timeout\"") || has(e, "drain_")) ++ours;
+      if (has(e, "\"code\":\"engine_") || has(e, "_timeout\"") || has(e, "drain_") ||
+          has(e, "\"code\":\"handoff_"))
+        ++ours;
       continue;
     }
     if (has(e, "\"choices\":[]")) {

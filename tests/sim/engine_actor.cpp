@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 namespace sim {
@@ -37,9 +38,10 @@ void engine_actor::take(connection& c) {
 }
 
 void engine_actor::answer(const connection& c, const std::string& body) {
-  job j{.link = c.link};
+  job j{.link = c.link, .began = world_.now()};
   const std::size_t at = body.find("rid:");
   if (at != std::string::npos) std::from_chars(body.data() + at + 4, body.data() + body.size(), j.id);
+  if (take_leg(j, body)) return;
   auto& attempts = truth_[j.id];
   j.attempt = attempts.size();
   j.usage = body.find("\"include_usage\":true") != std::string::npos;
@@ -68,7 +70,7 @@ void engine_actor::answer_whole(const job& j, int status) {
   const std::string body =
       status == 200 ? fmt::format(R"({{"id":"a{}","choices":[{{"index":0,"message":{{"content":"t"}}}}],)"
                                   R"("usage":{{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}}})",
-                                  j.id)
+                                  j.foreign ? 0 : j.id)
                     : R"({"error":{"message":"no","type":"x","param":null,"code":1}})";
   world_.send(j.link,
               fmt::format("HTTP/1.1 {} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
@@ -101,7 +103,8 @@ void engine_actor::next_event(job j) {
     attempt_truth& did = truth_[j.id][j.attempt];
     write_event(j.link,
                 fmt::format(R"(data: {{"choices":[{{"index":0,"delta":{{"content":"t:{}:{}:{};{}"}}}}]}})",
-                            j.id, j.attempt, j.written, std::string(world_.chance(0.1) ? 500 : 0, 'y')));
+                            j.foreign ? 0 : j.id, j.attempt, j.written,
+                            std::string(world_.chance(0.1) ? 500 : 0, 'y')));
     ++did.events;
     ++j.written;
     next_event(j);
@@ -113,7 +116,8 @@ void engine_actor::check_departure(const job& j) {
   const auto left = world_.departed.find(j.id);
   if (left == world_.departed.end()) return;
   const duration allowed = std::chrono::milliseconds(20) + 2 * world_.net.latency_max;
-  if (world_.now() > left->second + allowed)
+  // A hand-off is delivered for a client that is gone, and cut then.
+  if (world_.now() > std::max(left->second, j.began) + allowed)
     world_.complaints.push_back(
         fmt::format("request {}: the engine works on although the client left", j.id));
 }

@@ -32,7 +32,7 @@ struct engine_behaviour {
   bool closes_idle = false;  // ends keep-alive connections early: the stale-connection race
 };
 
-class engine_actor final : public actor {
+class engine_actor : public actor {
  public:
   engine_actor(world& w, int index, engine_behaviour how, truths& truth)
       : world_(w), index_(index), how_(how), truth_(truth) {}
@@ -43,7 +43,7 @@ class engine_actor final : public actor {
   // Answers that are still being produced although their connection is closed: must be none.
   std::size_t running() const { return running_; }
 
- private:
+ protected:
   struct connection {
     socket_id link;
     std::string inbox;
@@ -56,7 +56,12 @@ class engine_actor final : public actor {
     fault what = fault::none;
     int events = 0, written = 0, break_at = 0;
     bool usage = false;
+    instant began{};
+    bool foreign = false;  // made of another request's KV
   };
+  // A request of which something else than an answer is wanted: true when it was taken care of. `j` is the
+  // answer's otherwise.
+  virtual bool take_leg(job&, const std::string& /*body*/) { return false; }
   static std::uint64_t key(socket_id s) { return (std::uint64_t{s.generation} << 32) | s.index; }
 
   void take(connection& c);

@@ -4,99 +4,17 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
-#include <map>
-#include <set>
 
 #include "proxy/worker/worker.hpp"
 #include "sim/client_actor.hpp"
 #include "sim/engine_actor.hpp"
+#include "sim/recorder.hpp"
+#include "sim/setting.hpp"
 #include "sim/world.hpp"
 
 namespace {
 
 using namespace sim;
-using penstock::config;
-using penstock::fleet_view;
-
-struct recorder final : penstock::worker::observer {
-  std::map<std::string, int> accounted;
-  std::multiset<std::uint64_t> claims;
-  void account(const penstock::account_record& r) override { ++accounted[r.request_id]; }
-  void outcome(const penstock::worker::endpoint_outcome&) override {}
-  bool claim_request_id(std::uint64_t hash) override {
-    if (claims.count(hash) != 0) return false;
-    claims.insert(hash);
-    return true;
-  }
-  void release_request_id(std::uint64_t hash) override { claims.erase(claims.find(hash)); }
-};
-
-std::shared_ptr<config> settings_of(penstock::prng& rng) {
-  using namespace std::chrono_literals;
-  auto c = std::make_shared<config>();
-  c->limits = {.head_bytes = 32768,
-               .head_fields = 100,
-               .body_bytes = 1 << 20,
-               .body_memory = rng.below(4) == 0 ? 64u * 1024 : 64u << 20,
-               .stream_buffer = rng.below(2) == 0 ? 512u : 65536u,
-               .buffer_memory = rng.below(4) == 0 ? 2048u : 64u << 20,
-               .held_bytes = 16384,
-               .event_bytes = rng.below(4) == 0 ? 150u : 1u << 20,
-               .connections = 1000,
-               .idle_per_endpoint = 16,
-               .retry_budget = 0.5};
-  c->timeouts = {.connect = 50ms,
-                 .request_head = 2s,
-                 .request_body = 10s,
-                 .memory_wait = 1s,
-                 .body_rate = 1024,
-                 .first_token = 3s,
-                 .between_events = 1s,
-                 .total = 60s,
-                 .client_idle = 5s,
-                 .engine_idle = 1s,
-                 .client_stall = 5s,
-                 .sse_keepalive = rng.below(2) == 0 ? penstock::duration(20ms) : penstock::duration{}};
-  c->routing = {
-      .table_bytes = 1 << 16, .block_bytes = 1024, .lambda = 8, .sequence_cost = 200, .load_factor = 1.25};
-  c->server.half_close =
-      rng.below(4) == 0 ? penstock::half_close_mode::tolerate : penstock::half_close_mode::abort;
-  c->server.usage = rng.below(4) == 0 ? penstock::usage_mode::observe : penstock::usage_mode::inject;
-  return c;
-}
-
-std::shared_ptr<const fleet_view> fleet_of(std::shared_ptr<const config> settings, std::size_t engines) {
-  auto fleet = std::make_shared<fleet_view>();
-  fleet->version = 1;
-  fleet->settings = std::move(settings);
-  fleet->ready = true;
-  fleet->pools.push_back({.name = "main", .models = {"*"}});
-  for (std::size_t i = 0; i < engines; ++i) {
-    penstock::endpoint_view e;
-    e.id = {static_cast<std::uint16_t>(i), 1};
-    e.settings.url = fmt::format("http://engine-{}", i);
-    e.authority = fmt::format("engine-{}", i);
-    e.addresses = {{.kind = penstock::net_address::family::ipv4, .port = static_cast<std::uint16_t>(i + 1)}};
-    e.state = penstock::life::up;
-    fleet->endpoints.push_back(e);
-    fleet->pools[0].endpoints.push_back(static_cast<std::uint32_t>(i));
-  }
-  return fleet;
-}
-
-client_behaviour behaviour_of(penstock::prng& rng) {
-  client_behaviour how;
-  how.requests = static_cast<int>(1 + rng.below(4));
-  how.pipelined = rng.below(4) == 0;
-  how.stream = rng.below(5) != 0;
-  how.wants_usage = rng.below(3) == 0;
-  how.reads_slowly = rng.below(5) == 0;
-  how.leave_chance = rng.below(3) == 0 ? 0.5 : 0;
-  how.leaves_with_reset = rng.below(2) == 0;
-  how.huge_body = rng.below(6) == 0;
-  how.one_byte_pieces = rng.below(8) == 0;
-  return how;
-}
 
 // Everything that is wrong after the run of one seed.
 std::vector<std::string> run_seed(std::uint64_t seed, planted bug) {
@@ -163,11 +81,6 @@ std::vector<std::string> run_seed(std::uint64_t seed, planted bug) {
   for (const auto& [id, times] : told.accounted)
     if (times > 1) wrong.push_back("request " + id + " accounted more than once");
   return wrong;
-}
-
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <deque>
 #include <limits>
 #include <utility>
@@ -145,6 +146,54 @@ void connections(page& p, const worker::worker_metrics& m) {
   p.counter("sent_bytes_total", "Answer bytes to clients.", m.bytes_out);
 }
 
+// Nothing where no pool splits requests.
+void handoffs(page& p, const worker::worker_metrics& m, const fleet_view& fleet) {
+  const bool any = std::any_of(fleet.pools.begin(), fleet.pools.end(),
+                               [](const pool_view& v) { return v.disaggregation.enabled; });
+  if (!any && m.handoffs_opened == 0) return;
+  auto& splits = p.family("split_decisions_total", "Requests to pools that split, by whether and why.",
+                          MetricType::Counter);
+  for (const auto& [pool, c] : m.pools)
+    for (std::size_t i = 1; i < split_choice_count; ++i) {
+      const auto why = static_cast<split_choice>(i);
+      if (c.splits[i] != 0)
+        page::counter(
+            splits,
+            {{"pool", pool}, {"split", is_split(why) ? "yes" : "no"}, {"reason", std::string(name(why))}},
+            static_cast<double>(c.splits[i]));
+    }
+  const std::pair<const char*, std::pair<const char*, worker::histogram cells::*>> legs[] = {
+      {"prefill_leg_seconds",
+       {"From the request to a prefill engine to its whole answer.", &cells::prefill_leg}},
+      {"handoff_leg_seconds", {"From there to the first token of the decode engine.", &cells::handoff_leg}},
+      {"handoff_estimate_error_seconds",
+       {"By how much the decision misjudged that.", &cells::transfer_error}},
+  };
+  for (const auto& [name, what] : legs) {
+    auto& f = p.family(name, what.first, MetricType::Histogram);
+    for (const auto& [pool, c] : m.pools)
+      if (!pool.empty()) page::histogram(f, {{"pool", pool}}, c.*what.second);
+  }
+  p.counter("handoffs_opened_total", "Prefills whose blocks an engine held for us.", m.handoffs_opened);
+  p.gauge("handoffs_open", "Prefills whose blocks nobody has fetched yet.",
+          static_cast<double>(m.handoffs_open));
+  auto& closed = p.family("handoffs_closed_total", "Hand-offs by how they ended.", MetricType::Counter);
+  for (std::size_t i = 0; i < handoff::closing_count; ++i)
+    page::counter(closed, {{"how", std::string(name(static_cast<handoff::closing>(i)))}},
+                  static_cast<double>(m.handoffs_closed[i]));
+  auto& late =
+      p.family("handoff_unsafe_total",
+               "Blocks that an engine saw read after their lease: answers made of them may be wrong.",
+               MetricType::Counter);
+  auto& expired =
+      p.family("handoff_expired_total", "Leases that an engine saw run out.", MetricType::Counter);
+  for (const endpoint_view& e : fleet.endpoints) {
+    const labels base = {{"pool", fleet.pools[e.pool].name}, {"endpoint", e.settings.url}};
+    if (e.engine.handoffs_late >= 0) page::counter(late, base, e.engine.handoffs_late);
+    if (e.engine.handoffs_expired >= 0) page::counter(expired, base, e.engine.handoffs_expired);
+  }
+}
+
 void endpoints(page& p, const fleet_view& fleet, instant now) {
   auto& state = p.family("endpoint_state", "1 for the state an endpoint is in.", MetricType::Gauge);
   auto& confidence =
@@ -192,6 +241,7 @@ std::string metrics_page(const worker::worker_metrics& m, const fleet_view& flee
   times(p, m);
   counters(p, m);
   connections(p, m);
+  handoffs(p, m, fleet);
   endpoints(p, fleet, f.now);
   process(p, fleet, f);
   return p.text();

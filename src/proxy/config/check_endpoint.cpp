@@ -125,12 +125,6 @@ void check_endpoint(const endpoint_config& endpoint, const std::string& path, re
   check_key(endpoint, path, out);
   check_headers(endpoint, path, out);
   check_labels(endpoint, path, out);
-  if (out.usable(path + ".role") && endpoint.role != endpoint_role::both)
-    out.warn(path + ".role",
-             fmt::format("pool.endpoint.role: prefill/decode hand-off is not supported by this version: {}",
-                         endpoint.role == endpoint_role::prefill ? "the endpoint gets no requests"
-                                                                 : "the endpoint serves whole requests"),
-             "role \"both\" is the default");
 }
 
 }  // namespace penstock::conf

@@ -6,6 +6,7 @@
 
 #include "penstock/ids.hpp"
 #include "proxy/config/check.hpp"
+#include "proxy/config/check_disaggregation.hpp"
 #include "proxy/config/check_endpoint.hpp"
 #include "proxy/config/text.hpp"
 
@@ -115,6 +116,7 @@ class pool_checker {
       everywhere_.try_emplace(*identity, endpoint_path + ".url");
     }
     check_roles(pool, path);
+    check_disaggregation(pool, path, out_);
   }
 
   void check_roles(const pool_config& pool, const std::string& path) {

@@ -25,7 +25,7 @@ class file_reader {
       }
       const auto all = sections();
       const auto s = std::find_if(all.begin(), all.end(), [&](const section_spec& one) {
-        return !one.repeated && one.path == member.key;
+        return one.find != nullptr && one.path == member.key;
       });
       if (s == all.end())
         unknown_section(member);
@@ -53,12 +53,17 @@ class file_reader {
     return false;
   }
 
-  // The members of `table` that are keys of `s`; `child`, the name of a section inside of it, is left out.
-  void read_section(const tree_value& table, const section_spec& s, void* target, const std::string& path,
-                    std::string_view child = {}) {
+  static bool is_section(std::string_view parent, std::string_view key) {
+    const auto all = sections();
+    return std::any_of(all.begin(), all.end(),
+                       [&](const section_spec& s) { return s.path == fmt::format("{}.{}", parent, key); });
+  }
+
+  // The members of `table` that are keys of `s`; sections inside of it are left out.
+  void read_section(const tree_value& table, const section_spec& s, void* target, const std::string& path) {
     out_.place(path, table.at);
     for (const auto& member : table.members) {
-      if (!child.empty() && member.key == child) continue;
+      if (is_section(s.path, member.key)) continue;
       const auto* key = s.key(member.key);
       const auto key_path = fmt::format("{}.{}", path, member.key);
       if (key == nullptr) {
@@ -101,11 +106,21 @@ class file_reader {
     read_array(member, "pool", "[[pool]]", [&](const tree_value* table, const std::string& path) {
       auto& pool = c.pools.emplace_back();
       apply_defaults(section("pool"), &pool);
+      apply_defaults(section("pool.disaggregation"), &pool.disaggregation);
       if (table == nullptr) return;
-      read_section(*table, section("pool"), &pool, path, "endpoint");
-      for (const auto& inner : table->members)
+      read_section(*table, section("pool"), &pool, path);
+      for (const auto& inner : table->members) {
         if (inner.key == "endpoint") read_endpoints(inner, path + ".endpoint", pool);
+        if (inner.key == "disaggregation") read_disaggregation(inner, path + ".disaggregation", pool);
+      }
     });
+  }
+
+  void read_disaggregation(const tree_member& member, const std::string& path, pool_config& pool) {
+    out_.place(path, member.at);
+    if (!is_table(member.value, path, "write [pool.disaggregation], once for each [[pool]]")) return;
+    pool.disaggregation.enabled = true;
+    read_section(member.value, section("pool.disaggregation"), &pool.disaggregation, path);
   }
 
   void read_endpoints(const tree_member& member, const std::string& path, pool_config& pool) {

@@ -32,6 +32,7 @@ std::string rewrite_hint(const key_spec& key, const tree_value& value) {
       if (is_text) return fmt::format("write [{}]", in_quotes(value.text));
       break;
     case value_type::choice: return fmt::format("one of: {}", join(key.choices));
+    case value_type::choice_or_count: return fmt::format("one of: {}, or a number", join(key.choices));
     default: break;
   }
   return fmt::format("as in {}", example(key.type));
@@ -88,6 +89,13 @@ std::optional<setting> value_reader::read(const key_spec& key, const std::string
       if (value.kind == value_kind::integer)
         return bounded(key, path, value, setting{static_cast<double>(value.integer)});
       break;
+    case value_type::choice_or_count:
+      if (value.kind == value_kind::integer) {
+        key_spec count = key;  // negative numbers stand for words, but are not written so
+        count.type = value_type::integer;
+        return bounded(count, path, value, setting{value.integer});
+      }
+      [[fallthrough]];
     case value_type::size:
       if (value.kind == value_kind::integer) return bounded(key, path, value, setting{value.integer});
       [[fallthrough]];

@@ -49,7 +49,8 @@ std::string default_cell(const key_spec& key) {
 std::string values_cell(const key_spec& key) {
   std::string out;
   for (const auto& c : key.choices) out += fmt::format("{}`\"{}\"`", out.empty() ? "" : ", ", c);
-  return out.empty() ? describe_bounds(key) : out;
+  const auto bounds = describe_bounds(key);
+  return out + (out.empty() || bounds.empty() ? "" : "; ") + bounds;
 }
 
 std::string section_markdown(const section_spec& s) {
@@ -88,6 +89,8 @@ std::string effective_toml(const config& c) {
     if (s.view != nullptr) out += section_toml(s, s.view(c)) + "\n";
   for (const auto& pool : c.pools) {
     out += section_toml(section("pool"), &pool) + "\n";
+    if (pool.disaggregation.enabled)
+      out += section_toml(section("pool.disaggregation"), &pool.disaggregation) + "\n";
     for (const auto& endpoint : pool.endpoints)
       out += section_toml(section("pool.endpoint"), &endpoint) + "\n";
   }

@@ -32,6 +32,9 @@ std::variant<setting, value_error> parse_plain(std::string_view text, std::strin
   return setting{value};
 }
 
+// A word of choice_or_count by its value, -1 for the first.
+std::int64_t word_value(std::int64_t index) { return -1 - index; }
+
 std::variant<setting, value_error> parse_choice(const key_spec& key, std::string_view text) {
   const auto found = std::find(key.choices.begin(), key.choices.end(), text);
   if (found == key.choices.end()) {
@@ -90,6 +93,7 @@ std::string_view name(value_type t) {
     case value_type::number: return "number";
     case value_type::duration: return "duration";
     case value_type::choice: return "string";
+    case value_type::choice_or_count: return "string or integer";
     case value_type::headers: return "table of strings";
   }
   return "";
@@ -104,7 +108,8 @@ std::string_view example(value_type t) {
     case value_type::size: return "\"64MiB\"";
     case value_type::number: return "1.5";
     case value_type::duration: return "\"30s\"";
-    case value_type::choice: return "\"text\"";
+    case value_type::choice:
+    case value_type::choice_or_count: return "\"text\"";
     case value_type::headers: return "{ X-Name = \"value\" }";
   }
   return "";
@@ -137,6 +142,13 @@ std::variant<setting, value_error> parse_value(const key_spec& key, std::string_
     case value_type::size: return from_unit(parse_size(text));
     case value_type::duration: return from_unit(parse_duration(text));
     case value_type::choice: return parse_choice(key, text);
+    case value_type::choice_or_count: {
+      if (!text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos)
+        return parse_plain<std::int64_t>(text, "as in 2048");
+      auto word = parse_choice(key, text);
+      if (auto* found = std::get_if<setting>(&word)) *found = word_value(std::get<std::int64_t>(*found));
+      return word;
+    }
     case value_type::headers: return setting{header_list{}};
   }
   return value_error{};
@@ -182,6 +194,10 @@ std::string to_toml(const key_spec& key, const setting& value) {
     case value_type::size:
       return fmt::format("\"{}\"", format_size(static_cast<std::uint64_t>(std::get<std::int64_t>(value))));
     case value_type::duration: return fmt::format("\"{}\"", format_duration(std::get<duration>(value)));
+    case value_type::choice_or_count:
+      if (const auto i = std::get<std::int64_t>(value); i < 0)
+        return fmt::format("\"{}\"", key.choices[static_cast<std::size_t>(word_value(i))]);
+      return fmt::format("{}", std::get<std::int64_t>(value));
     case value_type::choice:
       if (const auto* i = std::get_if<std::int64_t>(&value))
         return fmt::format("\"{}\"", key.choices[static_cast<std::size_t>(*i)]);
@@ -199,6 +215,7 @@ std::string to_toml(const key_spec& key, const setting& value) {
 value_error check_bounds(const key_spec& key, const setting& value) {
   if (!bounded(key)) return {};
   const double v = magnitude(value);
+  if (key.type == value_type::choice_or_count && v < 0) return {};  // a word
   if (v == 0 && key.zero_allowed) return {};
   const auto least = magnitude(std::get<setting>(parse_value(key, key.least)));
   const auto most = magnitude(std::get<setting>(parse_value(key, key.most)));

@@ -21,6 +21,7 @@ enum class value_type : std::uint8_t {
   number,
   duration,
   choice,
+  choice_or_count,  // a word, kept as -1, -2, ... in the order of the choices, or a count
   headers,
 };
 std::string_view name(value_type t);     // "duration"

@@ -2,6 +2,7 @@
 #include <array>
 
 #include "proxy/config/schema.hpp"
+#include "proxy/config/schema_pools.hpp"
 
 namespace penstock::conf {
 namespace {
@@ -11,13 +12,6 @@ using enum value_type;
 constexpr std::array<std::string_view, 2> half_close_names{"abort", "tolerate"};
 constexpr std::array<std::string_view, 2> usage_names{"inject", "observe"};
 constexpr std::array<std::string_view, 4> log_levels{"error", "warn", "info", "debug"};
-constexpr std::array<std::string_view, 3> role_names{penstock::name(endpoint_role::both),
-                                                     penstock::name(endpoint_role::prefill),
-                                                     penstock::name(endpoint_role::decode)};
-constexpr std::array<std::string_view, policy_count> policy_names{
-    penstock::name(policy::prefix),       penstock::name(policy::consistent_hash),
-    penstock::name(policy::least_tokens), penstock::name(policy::least_requests),
-    penstock::name(policy::round_robin),  penstock::name(policy::random)};
 
 constexpr key_spec server_keys[] = {
     {.name = "listen",
@@ -74,7 +68,8 @@ constexpr key_spec admin_keys[] = {
      .type = value_type::text,
      .fallback = "127.0.0.1:9090",
      .reload = false,
-     .text = "Address of the status page at `/`, `/metrics`, `/livez`, `/readyz` and `/debug/fleet`; \"\" for none. It has "
+     .text = "Address of the status page at `/`, `/metrics`, `/livez`, `/readyz` and `/debug/fleet`; \"\" "
+             "for none. It has "
              "no access control: bind it where only operators and Prometheus reach it.",
      .member = slot_of<&admin_config::listen>()},
 };
@@ -454,97 +449,6 @@ constexpr key_spec routing_keys[] = {
      .member = slot_of<&routing_config::tenant_salt>()},
 };
 
-constexpr key_spec pool_keys[] = {
-    {.name = "name",
-     .type = value_type::text,
-     .fallback = "main",
-     .text = "Unique; a label of metrics and log lines: letters, digits, `_`, `-`, `.`, at most 64.",
-     .member = slot_of<&pool_config::name>()},
-    {.name = "models",
-     .type = text_list,
-     .fallback = "*",
-     .text = "Model names that requests ask for. `*` takes every name that no other pool serves; the "
-             "engine's 404 "
-             "is then the answer to unknown ones.",
-     .member = slot_of<&pool_config::models>()},
-    {.name = "policy",
-     .type = choice,
-     .fallback = "prefix",
-     .choices = policy_names,
-     .text =
-         "How an endpoint is chosen. `prefix` weighs held prefixes against load, the others are baselines "
-         "and special cases.",
-     .member = slot_of<&pool_config::route>()},
-};
-
-constexpr key_spec endpoint_keys[] = {
-    {.name = "url",
-     .type = value_type::text,
-     .required = true,
-     .sample = "\"http://127.0.0.1:8000\"",
-     .text = "`http://host:port[/prefix]` or `unix:/path`.",
-     .member = slot_of<&endpoint_config::url>()},
-    {.name = "role",
-     .type = choice,
-     .fallback = "both",
-     .choices = role_names,
-     .text = "What the engine does: whole requests, or one of the two parts of split ones.",
-     .member = slot_of<&endpoint_config::role>()},
-    {.name = "group",
-     .type = value_type::text,
-     .fallback = "",
-     .text = "Label: prefill and decode engines that belong together.",
-     .member = slot_of<&endpoint_config::group>()},
-    {.name = "zone",
-     .type = value_type::text,
-     .fallback = "",
-     .text = "Label: where it runs.",
-     .member = slot_of<&endpoint_config::zone>()},
-    {.name = "build",
-     .type = value_type::text,
-     .fallback = "",
-     .text = "Label: engine build, for rollouts.",
-     .member = slot_of<&endpoint_config::build>()},
-    {.name = "api_key",
-     .type = value_type::text,
-     .fallback = "",
-     .secret = true,
-     .text =
-         "Sent as `Authorization: Bearer ...` with probes, scrapes and requests, in place of the client's. "
-         "Best as `\"${VARIABLE}\"`.",
-     .member = slot_of<&endpoint_config::api_key>()},
-    {.name = "headers",
-     .type = headers,
-     .fallback = "",
-     .secret = true,
-     .text =
-         "More header fields for probes, scrapes and requests, in place of the client's of the same name.",
-     .member = slot_of<&endpoint_config::headers>()},
-    {.name = "kv_tokens",
-     .type = integer,
-     .fallback = "0",
-     .least = "1",
-     .most = "1000000000000",
-     .special = "read from the engine's metrics",
-     .zero_allowed = true,
-     .text = "Tokens that the engine's KV cache holds. Needed for engines whose metrics do not tell.",
-     .member = slot_of<&endpoint_config::kv_tokens>()},
-    {.name = "data_parallel_rank",
-     .type = integer,
-     .fallback = "-1",
-     .least = "-1",
-     .most = "65535",
-     .special = "-1: none",
-     .text = "Rank behind one address of a data-parallel engine. Each rank is an endpoint of its own.",
-     .member = slot_of<&endpoint_config::data_parallel_rank>()},
-    {.name = "engine_label",
-     .type = value_type::text,
-     .fallback = "",
-     .text = "Value of the `engine` label of this endpoint's metrics; \"\" takes every series, or the one of "
-             "the rank.",
-     .member = slot_of<&endpoint_config::engine_label>()},
-};
-
 template <auto Member>
 void* part(config& c) {
   return &(c.*Member);
@@ -572,6 +476,10 @@ constexpr section_spec all_sections[] = {
      routing_keys, part<&config::routing>, part_view<&config::routing>},
     {"pool", true, "Engines that serve the same models. At least one pool is needed.", pool_keys, nullptr,
      nullptr},
+    {"pool.disaggregation", false,
+     "Prefill on one engine of the pool above it, decode on another. Without this section no request is "
+     "split.",
+     disaggregation_keys, nullptr, nullptr},
     {"pool.endpoint", true, "One engine of the pool above it: an address and, with data parallelism, a rank.",
      endpoint_keys, nullptr, nullptr},
 };

@@ -21,15 +21,15 @@ std::string sections_with(std::string_view key) {
 std::vector<std::string_view> names_in(const section_spec& s) {
   std::vector<std::string_view> out;
   for (const auto& key : s.keys) out.push_back(key.name);
-  if (s.path == "pool") out.push_back("endpoint");
+  for (const auto& inner : sections())
+    if (inner.path.starts_with(std::string(s.path) + "."))
+      out.push_back(inner.path.substr(s.path.size() + 1));
   return out;
 }
 
 }  // namespace
 
 std::string unknown_key_hint(const section_spec& in, std::string_view key) {
-  if (in.path == "pool" && key == "disaggregation")
-    return "prefill/decode hand-off is not supported by this version";
   if (const auto homes = sections_with(key); !homes.empty())
     return fmt::format("\"{}\" belongs to {}", key, homes);
   const auto names = names_in(in);

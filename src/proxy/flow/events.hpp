@@ -9,6 +9,7 @@
 #include "penstock/inline_vector.hpp"
 #include "penstock/plan.hpp"
 #include "penstock/request_facts.hpp"
+#include "proxy/flow/leg.hpp"
 #include "proxy/http/head.hpp"
 
 namespace penstock::flow {
@@ -32,26 +33,35 @@ struct not_picked {
 // A connection to the current candidate exists; `reused` when it served another request before.
 struct engine_connected {
   bool reused;
+  leg of = leg::answer;
 };
 // No connection could be made: connect_failed, connect_timeout, or internal where we lacked the means.
 struct engine_unreachable {
   reason why;
+  leg of = leg::answer;
 };
 // The last byte of the request was handed to the kernel.
-struct request_sent {};
+struct request_sent {
+  leg of = leg::answer;
+};
 // The engine's answer head; valid until the engine is released.
 struct engine_head {
   const http::response_head* head;
+  leg of = leg::answer;
 };
 // Body bytes of the answer, framing removed; valid until the actions were carried out and flushed.
 struct engine_bytes {
   bytes_view body;
+  leg of = leg::answer;
 };
 // The answer ended as its framing says.
-struct engine_end {};
+struct engine_end {
+  leg of = leg::answer;
+};
 // The engine's connection broke, or (garbage) what it sent is not HTTP.
 struct engine_lost {
   bool garbage;
+  leg of = leg::answer;
 };
 // The client closed its side (client_gone), or took nothing for too long (slow_client).
 struct client_gone {
@@ -73,8 +83,8 @@ using event = std::variant<refused, body_ready, picked, not_picked, engine_conne
 
 enum class action_kind : std::uint8_t {
   decide,        // ask routing; answer with picked or not_picked
-  connect,       // get a connection to request_flow::target(), a fresh one if `flag`
-  dispatch,      // book the work on the target with routing
+  connect,       // get a connection to request_flow::engine_of(leg), a fresh one if `flag`
+  dispatch,      // book the work on it with routing
   send_request,  // write head and body to the engine
   first_token,   // tell routing; `flag`: it teaches prefill speed
   answer_head,   // begin the client's answer with the engine's head; `flag`: an SSE answer
@@ -89,12 +99,17 @@ enum class action_kind : std::uint8_t {
   give_up_work,   // withdraw what dispatch booked
   complete_work,  // the answer ended well: tell routing the usage
   engine_failed,  // passive health: request_flow::engine_fault() says how
+  adopt_prefill,  // the prefill leg's connection and work become the answer leg's
+  pair_failed,    // routing: the two engines of this request could not hand over
   finish,         // nothing more will come from this flow; account it
 };
 
 struct action {
   action_kind kind = action_kind::finish;
   bool flag = false;
+  leg of =
+      leg::answer;     // of connect, dispatch, send_request, keep, drop, give_up, complete and engine_failed
+  endpoint_id engine;  // of engine_failed: the flow may aim at another one by now
   bytes_view bytes;
 };
 

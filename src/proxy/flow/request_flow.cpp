@@ -32,13 +32,18 @@ reason reason_of_status(int status) {
 }  // namespace
 
 std::string_view name(state s) {
-  constexpr std::string_view names[] = {"reading", "deciding",  "connecting", "waiting",
-                                        "holding", "streaming", "relaying",   "done"};
+  constexpr std::string_view names[] = {"reading", "deciding",  "prefilling", "connecting", "waiting",
+                                        "holding", "streaming", "relaying",   "closing",    "done"};
   return names[static_cast<std::size_t>(s)];
 }
 
-request_flow::request_flow(const config& settings, retry_budget& budget, api_kind api, instant accepted)
-    : settings_(settings), budget_(budget), scanner_(api, settings.limits.event_bytes), reader_(api) {
+request_flow::request_flow(const config& settings, retry_budget& budget, handoff::ledger& book, api_kind api,
+                           instant accepted)
+    : settings_(settings),
+      budget_(budget),
+      book_(book),
+      scanner_(api, settings.limits.event_bytes),
+      reader_(api) {
   record_.api = api;
   record_.accepted = accepted;
   deadlines_.total = after(accepted, settings.timeouts.total);
@@ -46,6 +51,7 @@ request_flow::request_flow(const config& settings, retry_budget& budget, api_kin
 
 void request_flow::on(const event& e, instant now, actions& out) {
   if (state_ == state::done) return;
+  if (state_ == state::closing) return close_handoff(e, now, out);
   std::visit([&](const auto& what) { handle(what, now, out); }, e);
 }
 
@@ -53,6 +59,7 @@ instant request_flow::deadline() const {
   if (state_ == state::done) return never;
   instant first = std::min({deadlines_.connect, deadlines_.first_token, deadlines_.total,
                             deadlines_.keepalive, deadlines_.prefill_done});
+  if (prefill_ != nullptr) first = std::min({first, prefill_->deadline(), delivery_deadline()});
   return std::min(first, deadlines_.next_event());
 }
 
@@ -86,6 +93,7 @@ void request_flow::handle(const picked& e, instant now, actions& out) {
   record_.by = plan_.by;
   record_.chosen = plan_.why;
   record_.prompt_blocks = plan_.prompt_blocks;
+  record_.split = plan_.split;
   record_.dispatched = now;
   attempt_ = 0;
   try_target(false, now, out);
@@ -111,23 +119,40 @@ void request_flow::try_target(bool fresh, instant now, actions& out) {
     deadlines_.first_token = after(record_.body_done, settings_.timeouts.first_token);
     if (scanned()) deadlines_.keepalive = after(now, settings_.timeouts.sse_keepalive);
   }
+  delivered_ = false;
+  if (to.prefill) return ask_prefill(out);
   state_ = state::connecting;
   out.push_back({.kind = action_kind::connect, .flag = fresh});
 }
 
+// The next candidate without an engine that failed this request already.
+std::uint32_t request_flow::next_index() const {
+  const auto failed = [this](endpoint_id id) {
+    return std::find(failed_.begin(), failed_.end(), id) != failed_.end();
+  };
+  std::uint32_t i = attempt_ + 1;
+  while (i < plan_.candidates.size() && !failed_.empty() &&
+         (failed(plan_.candidates[i].endpoint) || failed(plan_.candidates[i].prefill)))
+    ++i;
+  return i;
+}
+
 void request_flow::next_candidate(instant now, actions& out) {
-  ++attempt_;
+  attempt_ = next_index();
   stale_retry_ = false;
   try_target(false, now, out);
 }
 
 // --- the engine is asked ----------------------------------------------------------------------------
 
-void request_flow::handle(const engine_connected& e, instant, actions& out) {
+void request_flow::handle(const engine_connected& e, instant now, actions& out) {
+  if (e.of == leg::prefill)
+    return take_prefill(prefill_ ? prefill_->on(e) : prefill_outcome::none, nullptr, reason::ok, now, out);
   if (state_ != state::connecting) return;
   has_engine_ = true;
   reused_ = e.reused;
   deadlines_.connect = never;
+  if (prefill_ != nullptr && !may_decode(now, out)) return;
   state_ = state::waiting;
   booked_ = true;
   out.push_back({.kind = action_kind::dispatch});
@@ -135,6 +160,8 @@ void request_flow::handle(const engine_connected& e, instant, actions& out) {
 }
 
 void request_flow::handle(const engine_unreachable& e, instant now, actions& out) {
+  if (e.of == leg::prefill)
+    return take_prefill(prefill_ ? prefill_->on(e) : prefill_outcome::none, nullptr, e.why, now, out);
   if (state_ != state::connecting) return;
   deadlines_.connect = never;
   // The stale connection of a moment ago was a dying engine, perhaps killed by this very request.
@@ -143,12 +170,17 @@ void request_flow::handle(const engine_unreachable& e, instant now, actions& out
   // Nothing was sent, so the first failover is free; after that an outage must not multiply.
   const bool may = !failed_over_ || budget_.take();
   failed_over_ = true;
+  if (prefill_ != nullptr && deaths_ < 2 && may && next_decode(now, out)) return;
+  if (prefill_ != nullptr) release_prefill(out);
   if (has_next() && deaths_ < 2 && may) return next_candidate(now, out);
   fail(describe(e.why), now, out);
 }
 
-void request_flow::handle(const request_sent&, instant now, actions&) {
+void request_flow::handle(const request_sent& e, instant now, actions& out) {
   if (record_.sent == instant{}) record_.sent = now;
+  if (e.of != leg::answer) return;
+  if (prefill_ != nullptr && now >= delivery_deadline()) return handoff_late(now, out);
+  delivered_ = true;
 }
 
 bool request_flow::scanned() const {
@@ -162,20 +194,33 @@ bool request_flow::scanned() const {
 }
 
 void request_flow::handle(const engine_head& e, instant now, actions& out) {
+  if (e.of == leg::prefill)
+    return take_prefill(prefill_ ? prefill_->on(e, now) : prefill_outcome::none, e.head, reason::ok, now,
+                        out);
   if (state_ != state::waiting) return;
   head_ = e.head;
   if (record_.first_byte == instant{}) record_.first_byte = now;
   const int status = head_->status;
   const bool overloaded = status == 429 || status == 503;
-  if (overloaded) {
-    report(fault::overloaded, out);
+  // After a hand-off 500 is what vLLM answers when it could not load the blocks: another pair may.
+  const bool handed_badly = prefill_ != nullptr && status >= 500 && !overloaded;
+  if (overloaded || status >= 500) report(overloaded ? fault::overloaded : fault::server_error, out);
+  if (handed_badly) {
+    failed_pair_ = {engine_of(leg::prefill), engine_of(leg::answer)};
+    out.push_back({.kind = action_kind::pair_failed});
+  }
+  if (overloaded || handed_badly) {
+    if (prefill_ != nullptr) decode_lost();
     if (has_next() && budget_.take()) {
       release_engine(false, out);
       return next_candidate(now, out);
     }
-  } else if (status >= 500) {
-    report(fault::server_error, out);
   }
+  take_answer_head(now, out);
+}
+
+void request_flow::take_answer_head(instant now, actions& out) {
+  const int status = head_->status;
   if (status == 200 && scanned() && is_event_stream(*head_) && !is_encoded(*head_)) {
     state_ = state::holding;
     return;
@@ -192,6 +237,9 @@ void request_flow::handle(const engine_head& e, instant now, actions& out) {
 }
 
 void request_flow::handle(const engine_bytes& e, instant now, actions& out) {
+  if (e.of == leg::prefill) [[unlikely]]
+    return take_prefill(prefill_ ? prefill_->on(e) : prefill_outcome::none, nullptr, reason::engine_garbage,
+                        now, out);
   switch (state_) {
     case state::holding:
     case state::streaming: return scan(e.body, now, out);
@@ -209,7 +257,10 @@ void request_flow::handle(const engine_bytes& e, instant now, actions& out) {
   }
 }
 
-void request_flow::handle(const engine_end&, instant now, actions& out) {
+void request_flow::handle(const engine_end& e, instant now, actions& out) {
+  if (e.of == leg::prefill)
+    return take_prefill(prefill_ ? prefill_->on(e) : prefill_outcome::none, nullptr, reason::engine_garbage,
+                        now, out);
   if (state_ == state::holding || state_ == state::streaming) return end_stream(now, out);
   if (state_ == state::relaying) return end_relay(now, out);
 }
@@ -241,6 +292,7 @@ reason request_flow::reason_of_end() const {
 }
 
 void request_flow::end_relay(instant now, actions& out) {
+  if (prefill_ != nullptr && head_->status == 200) close_lease(handoff::closing::fetched);
   committed_ = true;
   begin_stream(out);
   reader_.finish();
@@ -248,7 +300,7 @@ void request_flow::end_relay(instant now, actions& out) {
 }
 
 void request_flow::complete(reason why, bool reusable, instant now, actions& out) {
-  record_.usage = state_ == state::relaying ? reader_.usage() : scanner_.usage();
+  record_.usage = true_usage(state_ == state::relaying ? reader_.usage() : scanner_.usage());
   record_.events = scanner_.events();
   record_.oversized_events = scanner_.oversized();
   record_.why = why;
@@ -303,6 +355,7 @@ void request_flow::release_engine(bool reusable, actions& out) {
     booked_ = false;
     out.push_back({.kind = action_kind::give_up_work});
   }
+  if (prefill_ != nullptr) release_prefill(out);
   const bool connecting = state_ == state::connecting;
   if (has_engine_ || connecting)
     out.push_back({.kind = reusable ? action_kind::keep_engine : action_kind::drop_engine});
@@ -310,15 +363,17 @@ void request_flow::release_engine(bool reusable, actions& out) {
   head_ = nullptr;
 }
 
-void request_flow::report(fault f, actions& out) {
+void request_flow::report(fault f, actions& out, leg of) {
   fault_ = f;
-  out.push_back({.kind = action_kind::engine_failed});
+  out.push_back({.kind = action_kind::engine_failed, .of = of, .engine = engine_of(of)});
 }
 
 void request_flow::lost_before_commit(fault how, reason why, instant now, actions& out) {
   const bool nothing_came = head_ == nullptr;
   const bool stale = reused_ && nothing_came && how == fault::reset && !stale_retry_;
   if (!stale) report(how, out);
+  // A hand-off is used up by its first byte: the retry of a stale connection begins with a new prefill.
+  if (prefill_ != nullptr && !stale) decode_lost();
   release_engine(false, out);
   if (stale) {
     // The engine closed an idle connection while our request was on its way (its keep-alive ended).
@@ -332,6 +387,9 @@ void request_flow::lost_before_commit(fault how, reason why, instant now, action
 }
 
 void request_flow::handle(const engine_lost& e, instant now, actions& out) {
+  if (e.of == leg::prefill)
+    return take_prefill(prefill_ ? prefill_->on(e) : prefill_outcome::none, nullptr,
+                        e.garbage ? reason::engine_garbage : reason::engine_reset, now, out);
   const fault how = e.garbage ? fault::garbage : fault::reset;
   switch (state_) {
     case state::waiting:
@@ -356,6 +414,7 @@ void request_flow::handle(const client_gone& e, instant now, actions& out) {
   record_.usage = scanner_.usage();
   record_.events = scanner_.events();
   record_.oversized_events = scanner_.oversized();
+  if (between_legs()) return begin_closing(now);
   release_engine(false, out);
   state_ = state::done;
   out.push_back({.kind = action_kind::abort_answer});
@@ -383,14 +442,22 @@ void request_flow::handle(const timer&, instant now, actions& out) {
   if (now >= deadlines_.total) {
     // An answer that comes is only long, or its client slow; a silent engine has a deadline of its own.
     if (has_engine_ && !committed_) report(fault::timeout, out);
+    if (prefill_ != nullptr && prefill_->booked()) report(fault::timeout, out, leg::prefill);
     return fail(describe(reason::total_timeout), now, out);
   }
   if (state_ == state::connecting && now >= deadlines_.connect) {
     out.push_back({.kind = action_kind::drop_engine});
     return handle(engine_unreachable{reason::connect_timeout}, now, out);
   }
+  if (prefill_ != nullptr && now >= delivery_deadline()) return handoff_late(now, out);
+  if (prefill_ != nullptr && now >= prefill_->deadline()) {
+    const engine_unreachable late{reason::connect_timeout, leg::prefill};
+    out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
+    return handle(late, now, out);
+  }
   if (now >= deadlines_.first_token) {
     if (has_engine_ && !said_all()) report(fault::timeout, out);
+    if (prefill_ != nullptr && prefill_->booked()) report(fault::timeout, out, leg::prefill);
     return fail(describe(reason::first_token_timeout), now, out);
   }
   if (now >= deadlines_.next_event()) {
@@ -434,6 +501,8 @@ api_error request_flow::describe(reason why) const {
       case reason::engine_garbage: return "The engine's answer is not valid HTTP.";
       case reason::engine_cut: return "The engine's connection broke inside the answer.";
       case reason::engine_no_end_marker: return "The engine ended its stream without an end marker.";
+      case reason::handoff_failed: return "The prefill engine handed nothing on to a decode engine.";
+      case reason::handoff_late: return "The hand-off to the decode engine took too long.";
       case reason::first_token_timeout: return "The engine produced no token in time.";
       case reason::event_timeout: return "The engine fell silent inside the answer.";
       case reason::total_timeout: return "The answer took longer than is allowed.";

@@ -3,12 +3,15 @@
 
 #include <cstdint>
 #include <list>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "penstock/account_record.hpp"
 #include "penstock/config.hpp"
 #include "proxy/flow/deadlines.hpp"
 #include "proxy/flow/events.hpp"
+#include "proxy/flow/prefill_leg.hpp"
 #include "proxy/flow/retry_budget.hpp"
 #include "proxy/http/answer_reader.hpp"
 #include "proxy/http/sse_scanner.hpp"
@@ -18,11 +21,13 @@ namespace penstock::flow {
 enum class state : std::uint8_t {
   reading,     // the body is not whole yet
   deciding,    // routing was asked
+  prefilling,  // a prefill engine was asked; the answer leg waits for what it hands on
   connecting,  // a connection to the target was asked for
   waiting,     // the request is on its way; no answer head yet
   holding,     // an SSE head came; everything before the first token is held
   streaming,   // committed: SSE events pass
   relaying,    // committed or not: an answer that is not scanned passes (JSON, errors, encoded)
+  closing,     // the client left between the legs: the hand-off is delivered, so that its blocks are freed
   done,        // finish was said
 };
 std::string_view name(state s);
@@ -34,8 +39,9 @@ enum class fault : std::uint8_t { none, unreachable, reset, garbage, timeout, ov
 // does not expect after `finish` are ignored. Owned by the worker's exchange; never blocks or throws.
 class request_flow {
  public:
-  // `settings` and `budget` outlive the flow.
-  request_flow(const config& settings, retry_budget& budget, api_kind api, instant accepted);
+  // `settings`, `budget` and `book` outlive the flow.
+  request_flow(const config& settings, retry_budget& budget, handoff::ledger& book, api_kind api,
+               instant accepted);
 
   // Takes one event and appends what is to be done, in order. Bytes named by write actions stay valid
   // until flushed() or the destruction of the flow; those inside an engine_bytes event as long as it.
@@ -56,6 +62,11 @@ class request_flow {
   bool scanned() const;
   const plan& chosen() const { return plan_; }
   const candidate& target() const { return plan_.candidates[attempt_]; }
+  endpoint_id engine_of(leg l) const { return l == leg::answer ? target().endpoint : target().prefill; }
+  // The prefill and the decode engine of the last pair_failed.
+  std::pair<endpoint_id, endpoint_id> failed_pair() const { return failed_pair_; }
+  // Null where the request is served in one place.
+  const prefill_leg* prefill() const { return prefill_.get(); }
   const api_error& error() const { return error_; }
   fault engine_fault() const { return fault_; }
   // The edit that asks the engine for usage is to be made (the client did not ask, and streams).
@@ -91,8 +102,10 @@ class request_flow {
   void handle(const drain_now&, instant, actions&);
 
   void try_target(bool fresh, instant now, actions& out);
-  bool has_next() const { return attempt_ + 1 < plan_.candidates.size(); }
+  std::uint32_t next_index() const;
+  bool has_next() const { return next_index() < plan_.candidates.size(); }
   void next_candidate(instant now, actions& out);
+  void take_answer_head(instant now, actions& out);
   void begin_stream(actions& out);
   void commit(actions& out);
   void scan(bytes_view body, instant now, actions& out);
@@ -110,12 +123,41 @@ class request_flow {
   void end_as_said(bool reusable, instant now, actions& out);
   reason reason_of_end() const;
   void release_engine(bool reusable, actions& out);
-  void report(fault f, actions& out);
+  void report(fault f, actions& out, leg of = leg::answer);
   void check_keepalive(instant now, actions& out);
   api_error describe(reason why) const;
 
+  // request_flow_split.cpp: two engines for one request
+  void ask_prefill(actions& out);
+  void take_prefill(prefill_outcome what, const http::response_head* head, reason why, instant now,
+                    actions& out);
+  void prefill_refused(const http::response_head& head, instant now, actions& out);
+  void prefill_failed(fault how, reason why, bool may, instant now, actions& out);
+  void prefill_ended(instant now, actions& out);
+  void release_prefill(actions& out);
+  void avoid(endpoint_id engine) { failed_.push_back(engine); }
+  bool may_decode(instant now, actions& out);
+  instant delivery_deadline() const;
+  void handoff_late(instant now, actions& out);
+  bool next_decode(instant now, actions& out);
+  void decode_lost();
+  bool handoff_refused(const http::scanned_event& ev, instant now, actions& out);
+  void close_lease(handoff::closing how);
+  bytes_view correct_usage(bytes_view text);
+  token_usage true_usage(token_usage told) const;
+  bool between_legs() const;
+  void begin_closing(instant now);
+  void close_handoff(const event& e, instant now, actions& out);
+  void close_connected(instant now, actions& out);
+  void close_unreachable(instant now, actions& out);
+  void close_prefill(prefill_outcome what, instant now, actions& out);
+  void end_closing(handoff::closing how, actions& out);
+
   const config& settings_;
   retry_budget& budget_;
+  handoff::ledger& book_;
+  std::unique_ptr<prefill_leg> prefill_;
+  inline_vector<endpoint_id, 8> failed_;  // engines of a split request that failed it: not asked again
   const request_facts* facts_ = nullptr;
   plan plan_;
   account_record record_;
@@ -124,10 +166,12 @@ class request_flow {
   http::sse_scanner scanner_;
   http::answer_reader reader_;
   const http::response_head* head_ = nullptr;
+  std::string edited_;           // an event of a split answer whose usage was corrected
   std::string held_;             // events before the first token
   std::list<std::string> kept_;  // bytes named by write actions that nobody else holds
-  std::uint32_t attempt_ = 0;    // index into plan_.candidates
-  std::uint32_t deaths_ = 0;     // engines that died with this request in hand
+  std::pair<endpoint_id, endpoint_id> failed_pair_;
+  std::uint32_t attempt_ = 0;  // index into plan_.candidates
+  std::uint32_t deaths_ = 0;   // engines that died with this request in hand
   state state_ = state::reading;
   fault fault_ = fault::none;
   bool inject_usage_ = false;
@@ -139,6 +183,8 @@ class request_flow {
   bool stale_retry_ = false;  // the target is tried again on a fresh connection
   bool failed_over_ = false;  // the one free failover after a failed connect was used
   bool first_token_told_ = false;
+  bool closing_connect_ = false;  // while closing: a connection to the decode engine was asked for
+  bool delivered_ = false;        // the answer leg's request is whole with its engine
 };
 
 }  // namespace penstock::flow

@@ -23,7 +23,11 @@ void request_flow::scan(bytes_view body, instant now, actions& out) {
   while (!body.empty()) {
     http::scanned_events found;
     const std::size_t used = scanner_.scan(body, found);
-    for (const http::scanned_event& ev : found) take_event(ev, body, now, out);
+    for (const http::scanned_event& ev : found) {
+      // The views end with the scanner, which a retry makes anew.
+      if (prefill_ != nullptr && handoff_refused(ev, now, out)) return;
+      take_event(ev, body, now, out);
+    }
     body.remove_prefix(used);
     if (used == 0) break;
   }
@@ -36,12 +40,13 @@ void request_flow::take_event(const http::scanned_event& ev, bytes_view input, i
       ev.kind == event_kind::piece && scanner_.first_token_seen() && record_.first_token == instant{};
   if (ev.kind == event_kind::content || large_first) note_content(now, out);
   if (ev.kind == event_kind::usage_only && inject_usage_) return;
-  if (committed_) return pass(ev.bytes, input, out);
+  const bytes_view bytes = prefill_ == nullptr ? ev.bytes : correct_usage(ev.bytes);
+  if (committed_) return pass(bytes, input, out);
   const bool opens = ev.kind == event_kind::content || ev.kind == event_kind::end_marker ||
                      ev.kind == event_kind::error || ev.kind == event_kind::piece;
-  if (!opens) return hold(ev.bytes, out);
+  if (!opens) return hold(bytes, out);
   commit(out);
-  pass(ev.bytes, input, out);
+  pass(bytes, input, out);
 }
 
 void request_flow::pass(bytes_view bytes, bytes_view input, actions& out) {
@@ -101,6 +106,7 @@ void request_flow::note_content(instant now, actions& out) {
   record_.last_token = now;
   if (first_token_told_) return;
   first_token_told_ = true;
+  if (prefill_ != nullptr) close_lease(handoff::closing::fetched);
   out.push_back({.kind = action_kind::first_token, .flag = true});
 }
 

@@ -85,6 +85,12 @@ void decision(std::string& out, const account_record& r) {
   time_between(out, ",\"prefill_ms\":", r.engine_asked, r.first_token);
 }
 
+void split(std::string& out, const account_record& r) {
+  text(out, ",\"split\":\"", name(r.split));
+  text(out, ",\"prefill_endpoint\":\"", r.prefill_url);
+  text(out, ",\"handoff\":\"", r.handoff);
+}
+
 }  // namespace
 
 void append_access_line(std::string& out, const account_record& r, std::int64_t wall_us) {
@@ -100,10 +106,13 @@ void append_access_line(std::string& out, const account_record& r, std::int64_t 
   count(out, ",\"status\":", r.status);
   text(out, ",\"reason\":\"", name(r.why));
   if (r.attempts != 0) decision(out, r);
+  if (r.split != split_choice::not_asked) split(out, r);
   time_between(out, ",\"body_ms\":", r.accepted, r.body_done);
   time_between(out, ",\"ours_ms\":", r.body_done, r.dispatched);
   time_between(out, ",\"queue_ms\":", r.dispatched, r.sent);
   time_between(out, ",\"engine_first_byte_ms\":", r.sent, r.first_byte);
+  time_between(out, ",\"prefill_ms\":", r.sent, r.prefill_done);
+  time_between(out, ",\"handoff_ms\":", r.prefill_done, r.first_token);
   time_between(out, ",\"ttft_ms\":", r.accepted, r.first_token);
   time_between(out, ",\"total_ms\":", r.accepted, r.ended);
   if (r.content_events > 1)

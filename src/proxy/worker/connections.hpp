@@ -26,12 +26,21 @@ namespace penstock::worker {
 struct client_connection;
 struct engine_connection;
 
+// What the prefill engine of a split request needs beside the exchange's own.
+struct prefill_work {
+  engine_connection* engine = nullptr;  // while the leg has one
+  std::string request_head;
+  std::vector<splice> splices;
+  routing::work_lease work;
+  instant attempt_began{};
+};
+
 // One request from its head to its accounting: the flow and all that it owns. It dies with its answer,
 // and everything counted for it is given back by destructors.
 struct exchange {
-  exchange(const config& settings, flow::retry_budget& retries, body_pool& pool, byte_budget& bodies,
-           byte_budget& buffers, api_kind api, instant accepted)
-      : body(pool, bodies), flow(settings, retries, api, accepted), kept(buffers) {}
+  exchange(const config& settings, flow::retry_budget& retries, handoff::ledger& book, body_pool& pool,
+           byte_budget& bodies, byte_budget& buffers, api_kind api, instant accepted)
+      : body(pool, bodies), flow(settings, retries, book, api, accepted), kept(buffers) {}
 
   client_connection* client = nullptr;
   engine_connection* engine = nullptr;      // while the flow has one
@@ -45,6 +54,7 @@ struct exchange {
   flow::request_flow flow;
   byte_lease kept;  // of answer bytes that the flow holds back
   routing::work_lease work;
+  std::unique_ptr<prefill_work> prefill;  // of a split request
   bool body_complete = false;
   bool waiting_for_memory = false;
   bool finished = false;        // the flow said finish; only the answer's tail may be unsent
@@ -82,7 +92,7 @@ struct client_connection {
   bool half_closed = false;  // it sent FIN, which half_close = "tolerate" let pass
   bool at_end = false;       // ... and everything before that was read
   bool lingering = false;    // FIN sent; discarding until the client is done
-  bool gone = false;         // socket is dead; to be reaped
+  bool gone = false;         // socket is dead; to be reaped, or kept while its hand-off is closed
   bool processing = false;   // guards against nested consumption of early bytes
 };
 
@@ -93,10 +103,11 @@ struct engine_connection {
   socket_id socket;
   http::response_parser parser;
   endpoint_id endpoint;
-  exchange* owner = nullptr;        // null: idle
-  std::vector<bytes_view> to_send;  // of the request: views into the exchange
-  std::size_t sent_parts = 0;       // parts of to_send that are gone
-  timer_wheel::entry timer;         // while idle
+  exchange* owner = nullptr;         // null: idle
+  std::vector<bytes_view> to_send;   // of the request: views into the exchange
+  std::size_t sent_parts = 0;        // parts of to_send that are gone
+  timer_wheel::entry timer;          // while idle
+  flow::leg of = flow::leg::answer;  // which engine of its owner it is
   bool connecting = true;
   bool reused = false;
   bool put_off = false;       // to_send waits for the end of the batch

@@ -24,7 +24,25 @@ void pool_metrics::add(const pool_metrics& other) {
   attempts += other.attempts;
   events += other.events;
   oversized_events += other.oversized_events;
+  for (std::size_t i = 0; i < split_choice_count; ++i) splits[i] += other.splits[i];
+  prefill_leg.add(other.prefill_leg);
+  handoff_leg.add(other.handoff_leg);
+  transfer_error.add(other.transfer_error);
 }
+
+namespace {
+
+void account_split(pool_metrics& p, const account_record& r) {
+  ++p.splits[static_cast<std::size_t>(r.split)];
+  if (r.prefill_done == instant{}) return;
+  p.prefill_leg.observe(seconds(r.prefill_done - r.sent));
+  if (r.first_token == instant{} || r.handoff.empty()) return;
+  const double took = seconds(r.first_token - r.prefill_done);
+  p.handoff_leg.observe(took);
+  p.transfer_error.observe(std::abs(took - r.transfer_expected));
+}
+
+}  // namespace
 
 void worker_metrics::account(const account_record& r) {
   pool_metrics& p = pools[r.pool];
@@ -42,6 +60,7 @@ void worker_metrics::account(const account_record& r) {
       p.ttft_engine.observe(seconds(r.first_token - r.sent));
     }
   }
+  if (r.split != split_choice::not_asked) account_split(p, r);
   if (r.first_token != instant{} && r.engine_asked != instant{})
     p.prefill_error.observe(std::abs(seconds(r.first_token - r.engine_asked) - seconds(r.predicted_prefill)));
   if (r.usage.known && r.usage.cached_known && r.usage.prompt > 0 && r.predicted_prompt > 0) {
@@ -77,6 +96,9 @@ void worker_metrics::add(const worker_metrics& other) {
   bytes_in += other.bytes_in;
   bytes_out += other.bytes_out;
   memory_waits += other.memory_waits;
+  handoffs_opened += other.handoffs_opened;
+  handoffs_open += other.handoffs_open;
+  for (std::size_t i = 0; i < handoff::closing_count; ++i) handoffs_closed[i] += other.handoffs_closed[i];
 }
 
 }  // namespace penstock::worker

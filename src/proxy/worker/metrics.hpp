@@ -8,6 +8,7 @@
 
 #include "penstock/account_record.hpp"
 #include "penstock/reason.hpp"
+#include "proxy/handoff/ledger.hpp"
 
 namespace penstock::worker {
 
@@ -44,6 +45,11 @@ struct pool_metrics {
   std::uint64_t usage_unknown = 0;  // answers that ended well without usage
   std::uint64_t attempts = 0, events = 0, oversized_events = 0;
 
+  // Of requests to a pool that splits: why they were or were not; the prefill leg from the dispatch to its
+  // whole answer; from there to the first token, and how far that was from what the decision expected.
+  std::array<std::uint64_t, split_choice_count> splits{};
+  histogram prefill_leg, handoff_leg, transfer_error;
+
   void add(const pool_metrics& other);
 };
 
@@ -54,6 +60,8 @@ struct worker_metrics {
   std::uint64_t engine_connects = 0, engine_reuses = 0, live_requests = 0, live_streams = 0;
   std::uint64_t body_bytes = 0, buffer_bytes = 0, bytes_in = 0, bytes_out = 0;
   std::uint64_t memory_waits = 0;
+  std::uint64_t handoffs_opened = 0, handoffs_open = 0;
+  std::array<std::uint64_t, handoff::closing_count> handoffs_closed{};
 
   void account(const account_record& r);
   void add(const worker_metrics& other);

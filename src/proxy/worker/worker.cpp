@@ -63,8 +63,8 @@ void worker::index_endpoints() {
 }
 
 // The endpoint the flow's plan aims at, as it is known now; null when it was removed since.
-const endpoint_view* worker::endpoint_of(const exchange& x) const {
-  const endpoint_id id = x.flow.target().endpoint;
+const endpoint_view* worker::endpoint_of(const exchange& x, flow::leg of) const {
+  const endpoint_id id = x.flow.engine_of(of);
   const std::uint32_t at = id.slot < endpoint_at_.size() ? endpoint_at_[id.slot] : no_index;
   if (at == no_index || !(fleet_->endpoints[at].id == id)) return nullptr;
   return &fleet_->endpoints[at];
@@ -123,7 +123,12 @@ void worker::reap(client_connection& c) {
   c.gone = true;
   c.timer.unlink();
   std::erase(waiting_, &c);
-  dead_clients_.push_back(std::move(slots_[c.socket.index].client));
+  std::unique_ptr<client_connection> own = std::move(slots_[c.socket.index].client);
+  if (own->current != nullptr) {
+    keep_ghost(std::move(own));
+  } else {
+    dead_clients_.push_back(std::move(own));
+  }
   --clients_;
   if (!accepting_ && clients_ < client_limit_) {
     accepting_ = true;
@@ -143,7 +148,7 @@ void worker::drop(engine_connection& e, bool abort) {
   e.gone = true;
   e.timer.unlink();
   if (e.owner == nullptr && !e.connecting) pool_.remove(e);
-  if (e.owner != nullptr) e.owner->engine = nullptr;
+  if (e.owner != nullptr) engine_at(*e.owner, e.of) = nullptr;
   e.owner = nullptr;
   dead_engines_.push_back(std::move(slots_[e.socket.index].engine));
   --engines_;
@@ -161,7 +166,7 @@ void worker::connected(socket_id s, alpn) {
   e->connecting = false;
   exchange& x = *e->owner;
   client_connection& c = *x.client;
-  drive(x, flow::engine_connected{false});
+  drive(x, flow::engine_connected{false, e->of});
   flush(c);
 }
 
@@ -181,9 +186,10 @@ void worker::lost(socket_id s, loss how) {
   if (was_connecting) {
     drive(*x, flow::engine_unreachable{how == loss::timed_out ? reason::connect_timeout
                                        : how == loss::local   ? reason::internal
-                                                              : reason::connect_failed});
+                                                              : reason::connect_failed,
+                                       e->of});
   } else {
-    drive(*x, flow::engine_lost{false});
+    drive(*x, flow::engine_lost{false, e->of});
   }
   flush(c);
 }
@@ -223,10 +229,10 @@ void worker::finished(socket_id s) {
   client_connection& c = *x->client;
   if (e->parser.finish()) {
     e->answer_complete = false;  // an answer that ends with the connection leaves nothing to keep
-    drive(*x, flow::engine_end{});
+    drive(*x, flow::engine_end{e->of});
   } else {
     drop(*e, false);
-    drive(*x, flow::engine_lost{false});
+    drive(*x, flow::engine_lost{false, e->of});
   }
   flush(c);
 }
@@ -311,6 +317,7 @@ std::uint64_t worker::end_all() {
     }
     if (!c->gone && c->current == nullptr && c->unsent.empty()) drop(*c, false);
   }
+  end_ghosts();
   return cut;
 }
 
@@ -323,6 +330,10 @@ worker_metrics worker::metrics() const {
   m.live_streams = live_streams_;
   m.body_bytes = bodies_.used();
   m.buffer_bytes = buffers_.used();
+  m.handoffs_opened = handoffs_.opened();
+  m.handoffs_open = handoffs_.open_count();
+  for (std::size_t i = 0; i < handoff::closing_count; ++i)
+    m.handoffs_closed[i] = handoffs_.closed(static_cast<handoff::closing>(i));
   return m;
 }
 
@@ -333,7 +344,8 @@ worker::holdings worker::held() const {
           .requests = live_requests_,
           .body_bytes = bodies_.used(),
           .buffer_bytes = buffers_.used(),
-          .timers = wheel_.armed()};
+          .timers = wheel_.armed(),
+          .handoffs = handoffs_.open_count()};
 }
 
 }  // namespace penstock::worker

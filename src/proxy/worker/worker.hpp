@@ -57,7 +57,7 @@ class worker final : public driver_events {
   // Anything still held: for the simulator's leak checks.
   struct holdings {
     std::uint64_t clients = 0, engines = 0, idle_engines = 0, requests = 0, body_bytes = 0, buffer_bytes = 0,
-                  timers = 0;
+                  timers = 0, handoffs = 0;
   };
   holdings held() const;
 
@@ -128,20 +128,32 @@ class worker final : public driver_events {
   void follow_up(flow::event e) { followups_.push_back(std::move(e)); }
   void execute(exchange& x, const flow::action& a);
   void decide(exchange& x);
-  void connect_engine(exchange& x, bool fresh);
-  void send_request(exchange& x);
+  void connect_engine(exchange& x, flow::leg of, bool fresh);
+  void send_request(exchange& x, flow::leg of);
   bool push_request(engine_connection& e);
   void send_on(engine_connection& e);
   void take_answer_bytes(engine_connection& e, bytes_view span);
   void release_request(exchange& x);
   std::optional<api_error> read_facts(exchange& x, const http::request_head& head);
   void engine_answered(engine_connection& e, bytes_view bytes);
-  void keep_engine(exchange& x);
-  void dispatch(exchange& x);
+  void keep_engine(exchange& x, flow::leg of);
+  void dispatch(exchange& x, flow::leg of);
   void complete_work(exchange& x);
   void account(exchange& x);
-  void tell(exchange& x, flow::fault fault, bool token, cache_told cache = cache_told::unknown);
-  const endpoint_view* endpoint_of(const exchange& x) const;
+  void tell(exchange& x, flow::leg of, endpoint_id engine, flow::fault fault, bool token,
+            cache_told cache = cache_told::unknown);
+  const endpoint_view* endpoint_of(const exchange& x, flow::leg of) const;
+
+  // worker_split.cpp: the second engine of a split request, and hand-offs whose client left
+  static engine_connection*& engine_at(exchange& x, flow::leg of);
+  void dispatch_prefill(exchange& x);
+  void complete_prefill(exchange& x);
+  void learn_transfer(const exchange& x);
+  void adopt_prefill(exchange& x);
+  void append_leg_edits(exchange& x, flow::leg of, std::vector<splice>& out);
+  void keep_ghost(std::unique_ptr<client_connection> c);
+  void settle_ghost(client_connection& c);
+  void end_ghosts();
 
   driver& io_;
   observer& told_;
@@ -151,6 +163,7 @@ class worker final : public driver_events {
   tokenizer::extractor extractor_;
   tokenizer::token_estimator estimator_;
   flow::retry_budget retries_;
+  handoff::ledger handoffs_;
   body_pool body_memory_;
   byte_budget bodies_, buffers_;
   spare_buffers spare_;
@@ -169,8 +182,9 @@ class worker final : public driver_events {
   std::vector<slot> slots_;
   std::vector<std::unique_ptr<client_connection>> dead_clients_;  // freed when no frame refers to them
   std::vector<std::unique_ptr<engine_connection>> dead_engines_;
-  std::vector<client_connection*> waiting_;   // for body memory, first come first
-  std::vector<socket_id> put_off_, sending_;  // have something to write at the end of the batch
+  std::vector<std::unique_ptr<client_connection>> ghosts_;  // clients that left between the legs
+  std::vector<client_connection*> waiting_;                 // for body memory, first come first
+  std::vector<socket_id> put_off_, sending_;                // have something to write at the end of the batch
 
   // The answer bytes of one client that one event produced, written with one call.
   struct batch {

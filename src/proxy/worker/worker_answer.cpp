@@ -91,7 +91,8 @@ void worker::flush(client_connection& c) {
     c.current->flow.flushed();
   }
   batch_.clear();
-  if (c.gone || c.current == nullptr) return;
+  if (c.gone) return settle_ghost(c);
+  if (c.current == nullptr) return;
   if (cut) return cut_answer(c);
   if (end) c.answered = true;
   if (c.put_off) return;  // the end of the batch goes on from here
@@ -219,6 +220,10 @@ void worker::arm(client_connection& c) {
 
 void worker::client_timer(client_connection& c) {
   const instant now = io_.now();
+  if (c.gone) {
+    drive(*c.current, flow::timer{});
+    return settle_ghost(c);
+  }
   const timeouts_config& t = settings().timeouts;
   if (c.lingering && now >= c.state_since + linger_time) return drop(c, false);
   if (!c.unsent.empty() && now >= flow::after(c.took_at, t.client_stall)) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <utility>
 
+#include "proxy/handoff/connector.hpp"
 #include "proxy/http/shapes.hpp"
 #include "proxy/worker/local_answers.hpp"
 #include "proxy/worker/worker.hpp"
@@ -93,8 +94,8 @@ void worker::begin_request(client_connection& c) {
     case api_kind::options: return answer_locally(c, route);
     default: break;
   }
-  c.current =
-      std::make_unique<exchange>(settings(), retries_, body_memory_, bodies_, buffers_, route.api, io_.now());
+  c.current = std::make_unique<exchange>(settings(), retries_, handoffs_, body_memory_, bodies_, buffers_,
+                                         route.api, io_.now());
   exchange& x = *c.current;
   x.live = count_lease(live_requests_);
   x.client = &c;
@@ -147,6 +148,7 @@ void worker::body_done(client_connection& c) {
   if (error) {
     drive(x, flow::refused{std::move(*error)});
   } else {
+    x.facts.carried_by = handoff::carriers(x.facts);
     if (x.facts.stream) x.live_stream = count_lease(live_streams_);
     drive(x, flow::body_ready{&x.facts});
   }
@@ -312,6 +314,7 @@ void worker::client_left(client_connection& c, reason why) {
   exchange& x = *c.current;
   const bool ended = x.finished;
   if (!ended) drive(x, flow::client_gone{why});
+  if (!x.finished) return;  // it left between the legs of a split request
   // The answer was complete, but not with the client.
   if (!c.unsent.empty() || (ended && !c.answered)) x.flow.record().why = why;
   account(x);

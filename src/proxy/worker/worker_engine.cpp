@@ -38,12 +38,14 @@ void worker::execute(exchange& x, const flow::action& a) {
   using kind = flow::action_kind;
   switch (a.kind) {
     case kind::decide: return decide(x);
-    case kind::connect: return connect_engine(x, a.flag);
-    case kind::dispatch: return dispatch(x);
-    case kind::send_request: return send_request(x);
+    case kind::connect: return connect_engine(x, a.of, a.flag);
+    case kind::dispatch: return dispatch(x, a.of);
+    case kind::send_request: return send_request(x, a.of);
     case kind::first_token:
-      x.work.first_token(io_.now(), a.flag);
-      if (a.flag) tell(x, flow::fault::none, true);
+      // Behind a hand-off nothing was computed, so nothing is learned of prefill speed.
+      x.work.first_token(io_.now(), a.flag && x.flow.prefill() == nullptr);
+      if (a.flag && x.flow.prefill() != nullptr) learn_transfer(x);
+      if (a.flag) tell(x, a.of, x.flow.engine_of(a.of), flow::fault::none, true);
       return;
     case kind::answer_head: return answer_head(x, a.flag);
     case kind::write:
@@ -62,16 +64,17 @@ void worker::execute(exchange& x, const flow::action& a) {
       pause ? io_.pause(x.engine->socket) : io_.resume(x.engine->socket);
       return;
     }
-    case kind::keep_engine: return keep_engine(x);
+    case kind::keep_engine: return keep_engine(x, a.of);
     case kind::drop_engine:
-      if (x.engine != nullptr) drop(*x.engine, false);
+      if (engine_connection* e = engine_at(x, a.of)) drop(*e, false);
       return;
-    case kind::give_up_work:
-      x.work.withdraw();
-      x.work = {};
+    case kind::give_up_work: (a.of == flow::leg::answer ? x.work : x.prefill->work) = {}; return;
+    case kind::complete_work: return a.of == flow::leg::answer ? complete_work(x) : complete_prefill(x);
+    case kind::engine_failed: return tell(x, a.of, a.engine, x.flow.engine_fault(), false);
+    case kind::adopt_prefill: return adopt_prefill(x);
+    case kind::pair_failed:
+      router_.pair_failed(x.flow.failed_pair().first, x.flow.failed_pair().second, io_.now());
       return;
-    case kind::complete_work: return complete_work(x);
-    case kind::engine_failed: return tell(x, x.flow.engine_fault(), false);
     case kind::finish: x.finished = true; return;
   }
 }
@@ -82,61 +85,74 @@ void worker::decide(exchange& x) {
   follow_up(flow::picked{std::move(std::get<plan>(found))});
 }
 
-void worker::connect_engine(exchange& x, bool fresh) {
-  x.attempt_began = io_.now();
-  const endpoint_view* to = endpoint_of(x);
+void worker::connect_engine(exchange& x, flow::leg of, bool fresh) {
+  const bool answers = of == flow::leg::answer;
+  if (!answers && x.prefill == nullptr) x.prefill = std::make_unique<prefill_work>();
+  (answers ? x.attempt_began : x.prefill->attempt_began) = io_.now();
+  const endpoint_view* to = endpoint_of(x, of);
   if (to == nullptr || to->addresses.empty())
-    return follow_up(flow::engine_unreachable{reason::connect_failed});
-  x.flow.record().endpoint_url = to->settings.url;
+    return follow_up(flow::engine_unreachable{reason::connect_failed, of});
+  (answers ? x.flow.record().endpoint_url : x.flow.record().prefill_url) = to->settings.url;
   x.flow.record().pool = fleet_->pools[to->pool].name;
   engine_connection* idle = fresh ? nullptr : pool_.take(to->id);
   if (idle != nullptr) {
     idle->timer.unlink();
     idle->owner = &x;
     idle->reused = true;
-    x.engine = idle;
+    idle->of = of;
+    engine_at(x, of) = idle;
     ++metrics_.engine_reuses;
-    return follow_up(flow::engine_connected{true});
+    return follow_up(flow::engine_connected{true, of});
   }
   const net_address& address = to->addresses[rng_.below(to->addresses.size())];
   auto e = std::make_unique<engine_connection>(io_.connect(address));
   e->endpoint = to->id;
   e->owner = &x;
+  e->of = of;
   e->timer.owner = e.get();
   e->timer.kind = 1;
   ++metrics_.engine_connects;
-  x.engine = &put_engine(std::move(e));
+  engine_at(x, of) = &put_engine(std::move(e));
 }
 
-void worker::dispatch(exchange& x) {
+void worker::dispatch(exchange& x, flow::leg of) {
   const instant now = io_.now();
-  x.work = router_.dispatched(x.facts, *fleet_, x.flow.target(), now);
-  const duration prefill = router_.predicted_prefill(x.flow.target());
-  x.flow.record().predicted_prefill = prefill;
-  x.flow.record().engine_asked = now;
+  if (of == flow::leg::prefill) return dispatch_prefill(x);
+  candidate to = x.flow.target();
+  if (to.prefill) to.uncached_tokens = std::min<std::uint64_t>(to.uncached_tokens, 1);
+  x.work = router_.dispatched(x.facts, *fleet_, to, now);
+  const duration prefill = router_.predicted_prefill(to);
+  if (!to.prefill) {
+    x.flow.record().predicted_prefill = prefill;
+    x.flow.record().engine_asked = now;
+  }
   if (!x.facts.stream) x.flow.predict_prefill(now, prefill);
   x.cells = &metrics_.pools[x.flow.record().pool];
 }
 
-void worker::send_request(exchange& x) {
-  engine_connection& e = *x.engine;
-  const endpoint_view* to = endpoint_of(x);
-  if (to == nullptr) return follow_up(flow::engine_lost{false});
+void worker::send_request(exchange& x, flow::leg of) {
+  engine_connection& e = *engine_at(x, of);
+  const endpoint_view* to = endpoint_of(x, of);
+  if (to == nullptr) return follow_up(flow::engine_lost{false, of});
+  const bool answers = of == flow::leg::answer;
+  std::vector<splice>& splices = answers ? x.splices : x.prefill->splices;
+  std::string& request_head = answers ? x.request_head : x.prefill->request_head;
   const bytes_view body = x.body.view();
-  x.splices.clear();
-  if (x.flow.inject_usage())
-    if (auto s = tokenizer::usage_splice(x.facts, body)) x.splices.push_back(std::move(*s));
+  splices.clear();
+  if (answers && x.flow.inject_usage())
+    if (auto s = tokenizer::usage_splice(x.facts, body)) splices.push_back(std::move(*s));
   if (auto s = tokenizer::salt_splice(x.facts, x.salt)) {
-    const bool first = !x.splices.empty() && s->offset < x.splices.front().offset;
-    x.splices.insert(first ? x.splices.begin() : x.splices.end(), std::move(*s));
+    const bool first = !splices.empty() && s->offset < splices.front().offset;
+    splices.insert(first ? splices.begin() : splices.end(), std::move(*s));
   }
+  if (x.flow.prefill() != nullptr) append_leg_edits(x, of, splices);
   std::uint64_t length = body.size();
-  for (const splice& s : x.splices) length = length - s.erase + s.insert.size();
+  for (const splice& s : splices) length = length - s.erase + s.insert.size();
   const bool joined = length <= joined_body;
-  x.request_head.clear();
-  if (joined) x.request_head.reserve(usual_head + length);
+  request_head.clear();
+  if (joined) request_head.reserve(usual_head + length);
   const http::request_head& head = x.client->parser.head();
-  http::append_engine_head(x.request_head, head,
+  http::append_engine_head(request_head, head,
                            {.method = head.method,
                             .path = x.route.path,
                             .query = x.route.query,
@@ -150,28 +166,28 @@ void worker::send_request(exchange& x) {
                             .data_parallel_rank = to->settings.data_parallel_rank});
   e.to_send.clear();
   e.sent_parts = 0;
-  e.to_send.push_back(x.request_head);
+  e.to_send.push_back(request_head);
   std::size_t from = 0;
-  for (const splice& s : x.splices) {
+  for (const splice& s : splices) {
     e.to_send.push_back(body.substr(from, s.offset - from));
     e.to_send.push_back(s.insert);
     from = s.offset + s.erase;
   }
   e.to_send.push_back(body.substr(from));
   if (joined) {
-    for (const bytes_view part : std::span(e.to_send).subspan(1)) x.request_head += part;
-    e.to_send.assign(1, x.request_head);
+    for (const bytes_view part : std::span(e.to_send).subspan(1)) request_head += part;
+    e.to_send.assign(1, request_head);
   }
   e.request_gone = e.answer_complete = false;
   e.parser.expect(false);
   if (length <= small_request) return put_off(e.socket, e.put_off);
-  if (push_request(e)) follow_up(flow::request_sent{});
+  if (push_request(e)) follow_up(flow::request_sent{of});
 }
 
 void worker::send_on(engine_connection& e) {
   if (e.owner == nullptr || e.connecting) return;
   client_connection& c = *e.owner->client;
-  if (push_request(e)) drive(*e.owner, flow::request_sent{});
+  if (push_request(e)) drive(*e.owner, flow::request_sent{e.of});
   flush(c);
 }
 
@@ -204,12 +220,12 @@ void worker::engine_answered(engine_connection& e, bytes_view bytes) {
     after_head = r.status == http::parse_status::head;
     if (e.owner == nullptr) break;
     if (after_head) {
-      drive(*e.owner, flow::engine_head{&e.parser.head()});
+      drive(*e.owner, flow::engine_head{&e.parser.head(), e.of});
     } else if (r.status == http::parse_status::complete) {
       e.answer_complete = true;
-      drive(*e.owner, flow::engine_end{});
+      drive(*e.owner, flow::engine_end{e.of});
     } else if (r.status == http::parse_status::failed) {
-      drive(*e.owner, flow::engine_lost{true});
+      drive(*e.owner, flow::engine_lost{true, e.of});
     } else if (r.status == http::parse_status::more && spans.empty() && r.consumed == 0) {
       break;
     }
@@ -222,13 +238,16 @@ void worker::engine_answered(engine_connection& e, bytes_view bytes) {
 void worker::take_answer_bytes(engine_connection& e, bytes_view span) {
   if (e.owner == nullptr) return;
   exchange& x = *e.owner;
+  if (e.of != flow::leg::answer) [[unlikely]]
+    return drive(x, flow::engine_bytes{span, e.of});
   const account_record& r = x.flow.record();
   const std::uint64_t before = r.content_events;
   const instant last = r.last_token;
   drive(x, flow::engine_bytes{span});
   if (r.content_events == before) return release_request(x);
   if (before != 0 && x.cells != nullptr) x.cells->gap.observe(seconds(r.last_token - last));
-  if (r.last_token - x.token_told_at >= std::chrono::seconds(1)) tell(x, flow::fault::none, true);
+  if (r.last_token - x.token_told_at >= std::chrono::seconds(1))
+    tell(x, e.of, e.endpoint, flow::fault::none, true);
   if (before == 0) release_request(x);
 }
 
@@ -241,16 +260,17 @@ void worker::release_request(exchange& x) {
   x.facts.prompts = {};
   x.request_head = std::string();
   x.splices = {};
+  x.prefill.reset();
 }
 
-void worker::keep_engine(exchange& x) {
-  engine_connection& e = *x.engine;
+void worker::keep_engine(exchange& x, flow::leg of) {
+  engine_connection& e = *engine_at(x, of);
   const timeouts_config& t = settings().timeouts;
   const bool usable =
       e.request_gone && e.answer_complete && e.parser.head().keep_alive && t.engine_idle.count() != 0;
   if (e.paused) io_.resume(e.socket);
   e.paused = false;
-  x.engine = nullptr;
+  engine_at(x, of) = nullptr;
   e.owner = nullptr;
   if (!usable || !pool_.put(e, settings().limits.idle_per_endpoint)) return drop(e, false);
   wheel_.arm(e.timer, io_.now() + t.engine_idle);
@@ -264,25 +284,28 @@ void worker::complete_work(exchange& x) {
   router_.answered(x.facts.model, usage);
   if (x.route.api == api_kind::responses && !x.flow.response_id().empty())
     router_.remember_response(x.flow.response_id(), x.flow.target().endpoint);
-  // Fewer tokens may be left out for being none.
+  // Fewer tokens may be left out for being none. Behind a hand-off the figures are another engine's.
   constexpr std::uint64_t much = 512;
   cache_told told = cache_told::unknown;
-  if (usage.known && usage.cached_known)
+  if (x.flow.prefill() != nullptr)
+    told = cache_told::unknown;
+  else if (usage.known && usage.cached_known)
     told = cache_told::yes;
   else if (usage.known && x.flow.target().hit_tokens >= much)
     told = cache_told::no;
-  tell(x, flow::fault::none, false, told);
+  tell(x, flow::leg::answer, x.flow.target().endpoint, flow::fault::none, false, told);
 }
 
-void worker::tell(exchange& x, flow::fault fault, bool token, cache_told cache) {
+void worker::tell(exchange& x, flow::leg of, endpoint_id engine, flow::fault fault, bool token,
+                  cache_told cache) {
   const instant now = io_.now();
   // Other workers' next decisions know of a failure before health has judged it.
-  if (fault != flow::fault::none) board_.suspect(x.flow.target().endpoint, now + suspicion);
+  if (fault != flow::fault::none) board_.suspect(engine, now + suspicion);
   if (token) x.token_told_at = now;
-  told_.outcome({.endpoint = x.flow.target().endpoint,
+  told_.outcome({.endpoint = engine,
                  .fault = fault,
                  .token = token,
-                 .began = x.attempt_began,
+                 .began = of == flow::leg::answer ? x.attempt_began : x.prefill->attempt_began,
                  .at = now,
                  .cache = cache});
 }
@@ -292,8 +315,9 @@ void worker::account(exchange& x) {
   client_connection& c = *x.client;
   account_record& r = x.flow.record();
   r.bytes_out = c.sent_in_answer;
-  r.ended = io_.now();
+  if (!c.gone) r.ended = io_.now();
   if (x.engine != nullptr) drop(*x.engine, false);
+  if (x.prefill != nullptr && x.prefill->engine != nullptr) drop(*x.prefill->engine, false);
   metrics_.account(r);
   told_.account(r);
   std::erase(waiting_, &c);

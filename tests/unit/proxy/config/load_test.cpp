@@ -95,7 +95,8 @@ name = "b"
   CHECK(
       joined(r.errors) ==
       "c.toml:34:1: pool \"b\" has no endpoint (add [[pool.endpoint]] with url = \"http://127.0.0.1:8000\")\n"
-      "c.toml:36:7: unknown key \"ignored\" in [[pool]] (known keys: name, models, policy, endpoint)\n");
+      "c.toml:36:7: unknown key \"ignored\" in [[pool]] (known keys: name, models, policy, disaggregation, "
+      "endpoint)\n");
   CHECK_FALSE(r.value);
 }
 

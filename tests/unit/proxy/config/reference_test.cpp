@@ -37,7 +37,7 @@ TEST_CASE("conf/REFERENCE.md is what the table says; UPDATE_GOLDEN=1 rewrites it
 }
 
 TEST_CASE("the examples in conf/ are right and raise no warning") {
-  for (const std::string name : {"laptop", "sidecar", "ingress"}) {
+  for (const std::string name : {"laptop", "sidecar", "ingress", "disaggregated"}) {
     const auto path = "conf/" + name + ".toml";
     const auto result = load(file_text(path), path, any_variable);
     INFO(joined(result.errors) << joined(result.warnings));
@@ -67,6 +67,36 @@ TEST_CASE("the effective configuration loads to itself") {
   CHECK(effective_toml(*second.value) == text);
   CHECK(second.value->pools.size() == first.value->pools.size());
   CHECK(second.value->pools[0].endpoints[3].data_parallel_rank == 1);
+}
+
+TEST_CASE("a pool that splits requests survives the effective configuration") {
+  const auto first = load(file_text("conf/disaggregated.toml"), "a", any_variable);
+  REQUIRE(first.value);
+  const auto second = load_text(effective_toml(*first.value));
+  INFO(joined(second.errors));
+  REQUIRE(second.value);
+  CHECK(effective_toml(*second.value) == effective_toml(*first.value));
+  CHECK(second.value->pools[0].disaggregation.enabled);
+  CHECK(second.value->pools[0].disaggregation.split == split_by_cost);
+  CHECK(load_text("[[pool]]\n[[pool.endpoint]]\nurl = \"http://e:1\"\n")
+            .value->pools[0]
+            .disaggregation.enabled == false);
+}
+
+TEST_CASE("split is a word or a number of tokens") {
+  const auto split = [](std::string_view value) {
+    const auto r =
+        load_text("[[pool]]\n[pool.disaggregation]\nsplit = " + std::string(value) +
+                  "\n[[pool.endpoint]]\nurl = \"http://e:1\"\n[[pool.endpoint]]\nurl = \"http://e:2\"\n");
+    INFO(joined(r.errors));
+    REQUIRE(r.value);
+    return r.value->pools[0].disaggregation.split;
+  };
+  CHECK(split("\"cost\"") == split_by_cost);
+  CHECK(split("\"always\"") == split_always);
+  CHECK(split("\"never\"") == split_never);
+  CHECK(split("0") == 0);
+  CHECK(split("2048") == 2048);
 }
 
 TEST_CASE("texts that need escapes survive the effective configuration") {

@@ -21,6 +21,9 @@ std::string with(const section_spec& s, const key_spec& key, std::string_view to
   if (s.path == "pool.endpoint")
     return fmt::format("[[pool]]\n[[pool.endpoint]]\n{}{}",
                        key.required ? "" : "url = \"http://engine:8000\"\n", line);
+  if (s.path == "pool.disaggregation")
+    return fmt::format("[[pool]]\n[pool.disaggregation]\n{}[[pool.endpoint]]\nurl = \"http://engine:8000\"\n",
+                       line);
   return fmt::format("[{}]\n{}{}", s.path, line, good_pool);
 }
 
@@ -42,8 +45,9 @@ void for_every_key(Each each) {
 }
 
 std::string as_toml(const key_spec& key, std::string_view plain) {
-  const bool bare =
-      key.type == value_type::integer || key.type == value_type::number || key.type == value_type::boolean;
+  const bool number = plain.find_first_not_of("-.0123456789") == std::string_view::npos;
+  const bool bare = key.type == value_type::integer || key.type == value_type::number ||
+                    key.type == value_type::boolean || (key.type == value_type::choice_or_count && number);
   return bare ? std::string(plain) : fmt::format("\"{}\"", plain);
 }
 
@@ -57,10 +61,12 @@ TEST_CASE("the table is sound: names once, defaults and bounds parse, defaults a
     CHECK((key.member.get != nullptr));
     CHECK(key.required == !key.sample.empty());
     CHECK(key.least.empty() == key.most.empty());
-    CHECK((key.type == value_type::choice) == !key.choices.empty());
+    const bool words = key.type == value_type::choice || key.type == value_type::choice_or_count;
+    CHECK(words == !key.choices.empty());
     if (key.zero_allowed) CHECK_FALSE(key.special.empty());
     const bool has_bounds = key.type == value_type::integer || key.type == value_type::number ||
-                            key.type == value_type::size || key.type == value_type::duration;
+                            key.type == value_type::size || key.type == value_type::duration ||
+                            key.type == value_type::choice_or_count;
     CHECK(has_bounds == !key.least.empty());
     if (!key.required) {
       const auto value = parse_value(key, key.fallback);
@@ -149,6 +155,7 @@ TEST_CASE("every wrong type is told with what was found and what is wanted") {
       case value_type::text:
       case value_type::choice:
       case value_type::duration: return i == 0;
+      case value_type::choice_or_count:
       case value_type::size: return i <= 1;
       case value_type::integer: return i == 1;
       case value_type::number: return i == 1 || i == 2;

@@ -242,7 +242,7 @@ url = "http://engine:80/"
 )",
      R"(c.toml:8:7: pool.endpoint.url: "http://engine:80/" is in two pools, and neither sees the other's load (see line 4)
 )"},
-    {"roles before hand-off exists",
+    {"roles without hand-off",
      R"([[pool]]
 [[pool.endpoint]]
 url = "http://engine:1"
@@ -251,8 +251,8 @@ role = "prefill"
 url = "http://engine:2"
 role = "decode"
 )",
-     R"(c.toml:4:8: pool.endpoint.role: prefill/decode hand-off is not supported by this version: the endpoint gets no requests (role "both" is the default)
-c.toml:7:8: pool.endpoint.role: prefill/decode hand-off is not supported by this version: the endpoint serves whole requests (role "both" is the default)
+     R"(c.toml:4:8: pool.endpoint.role: the pool has no [pool.disaggregation]: the endpoint gets no requests (add [pool.disaggregation] with connector = "nixl", or leave role out)
+c.toml:7:8: pool.endpoint.role: the pool has no [pool.disaggregation]: the endpoint serves whole requests (add [pool.disaggregation] with connector = "nixl", or leave role out)
 )"},
     {"constants that no policy reads",
      R"([routing]

@@ -29,7 +29,7 @@ name = "x"
 url = "http://engine:8000"
 )",
      R"(c.toml:1:2: unknown section "servr" (did you mean [server]?)
-c.toml:2:2: unknown section "tls" (known sections: [server], [admin], [limits], [timeouts], [health], [log], [routing], [[pool]], [[pool.endpoint]])
+c.toml:2:2: unknown section "tls" (known sections: [server], [admin], [limits], [timeouts], [health], [log], [routing], [[pool]], [pool.disaggregation], [[pool.endpoint]])
 c.toml:3:2: unknown section "endpoint" (did you mean [[pool.endpoint]]?)
 )"},
     {"keys outside of their section",
@@ -42,7 +42,7 @@ url = "http://engine:8000"
 )",
      R"(c.toml:1:1: unknown key "listen" ("listen" belongs to [server] or [admin])
 c.toml:2:1: unknown key "url" ("url" belongs to [[pool.endpoint]])
-c.toml:3:1: unknown key "xyz" (known sections: [server], [admin], [limits], [timeouts], [health], [log], [routing], [[pool]], [[pool.endpoint]])
+c.toml:3:1: unknown key "xyz" (known sections: [server], [admin], [limits], [timeouts], [health], [log], [routing], [[pool]], [pool.disaggregation], [[pool.endpoint]])
 )"},
     {"keys of another section",
      R"([timeouts]
@@ -102,15 +102,6 @@ url = "http://engine:8000"
 url = "http://engine:8000"
 )",
      R"(c.toml:1:1: pool: found a table, but a list of tables is wanted (write [[pool]], once for each)
-)"},
-    {"hand-off is for later",
-     R"([[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-[pool.disaggregation]
-connector = "nixl"
-)",
-     R"(c.toml:4:7: unknown key "disaggregation" in [[pool]] (prefill/decode hand-off is not supported by this version)
 )"},
     {"wrong types",
      R"([server]

@@ -26,10 +26,11 @@ inline config settings() {
 }
 
 inline std::string_view name(action_kind k) {
-  constexpr std::string_view names[] = {
-      "decide",      "connect",      "dispatch",     "send_request",  "first_token",   "answer_head",
-      "write",       "answer_error", "end_answer",   "abort_answer",  "pause_engine",  "resume_engine",
-      "keep_engine", "drop_engine",  "give_up_work", "complete_work", "engine_failed", "finish"};
+  constexpr std::string_view names[] = {"decide",        "connect",       "dispatch",     "send_request",
+                                        "first_token",   "answer_head",   "write",        "answer_error",
+                                        "end_answer",    "abort_answer",  "pause_engine", "resume_engine",
+                                        "keep_engine",   "drop_engine",   "give_up_work", "complete_work",
+                                        "engine_failed", "adopt_prefill", "pair_failed",  "finish"};
   return names[static_cast<std::size_t>(k)];
 }
 
@@ -43,7 +44,7 @@ inline std::string_view name(fault f) {
 class bench {
  public:
   explicit bench(config c = settings(), api_kind api = api_kind::chat, double retries = 0.2)
-      : settings_(std::move(c)), budget(retries), flow(settings_, budget, api, start) {
+      : settings_(std::move(c)), budget(retries), flow(settings_, budget, book, api, start) {
     facts.api = api;
     facts.stream = true;
     facts.model = "tiny";
@@ -106,6 +107,49 @@ class bench {
     head();
   }
 
+  // A plan of `pairs`, each of a prefill engine 10 + i and a decode engine 20 + i, then `singles` 0, 1, ...
+  static plan split_plan(std::size_t pairs, std::size_t singles) {
+    plan p;
+    p.split = split_choice::told_to;
+    for (std::size_t i = 0; i < pairs; ++i) {
+      const auto n = static_cast<std::uint16_t>(i);
+      p.candidates.push_back({.endpoint = {static_cast<std::uint16_t>(20 + n), 1},
+                              .prefill = {static_cast<std::uint16_t>(10 + n), 1}});
+    }
+    for (std::size_t i = 0; i < singles; ++i)
+      p.candidates.push_back({.endpoint = {static_cast<std::uint16_t>(i), 1}});
+    return p;
+  }
+  void to_prefilling(std::size_t pairs = 2, std::size_t singles = 1) {
+    to_deciding();
+    on(picked{split_plan(pairs, singles)});
+  }
+  void to_prefill_sent(std::size_t pairs = 2, std::size_t singles = 1, bool reused = false) {
+    to_prefilling(pairs, singles);
+    on(engine_connected{reused, leg::prefill});
+    on(request_sent{leg::prefill});
+  }
+  std::string prefill_head(int status = 200) {
+    prefill_engine = {};
+    prefill_engine.status = status;
+    prefill_engine.fields.push_back({"content-type", "application/json"});
+    return on(engine_head{&prefill_engine, leg::prefill});
+  }
+  // The whole prefill answer.
+  std::string handed(std::string_view body = handed_body) {
+    std::string line = prefill_head();
+    line += on(engine_bytes{body, leg::prefill});
+    return line + on(engine_end{leg::prefill});
+  }
+  void to_decoding(bool reused = false) {
+    to_prefill_sent();
+    handed();
+    on(engine_connected{reused});
+    on(request_sent{});
+  }
+  static constexpr std::string_view handed_body =
+      R"({"choices":[],"kv_transfer_params":{"do_remote_prefill":true,"remote_engine_id":"e","remote_block_ids":[[1]],"remote_host":"h","remote_port":1,"remote_prefill_cached_tokens":7}})";
+
   // The next candidate took the connection and the request.
   void asked_again(bool reused = false) {
     on(engine_connected{reused});
@@ -119,20 +163,22 @@ class bench {
   static constexpr instant start{1000s};
   config settings_;
   retry_budget budget;
+  handoff::ledger book;
   request_facts facts;
   request_flow flow;
   instant now = start;
-  http::response_head engine;
+  http::response_head engine, prefill_engine;
   std::string client;         // body bytes that the client got
   std::vector<fault> faults;  // told to passive health
   int heads = 0, ends = 0, aborts = 0, errors = 0, finishes = 0;
-  int booked = 0;   // dispatches not given back
-  int engines = 0;  // connections held or asked for
+  int booked = 0;       // dispatches not given back
+  int engines[3] = {};  // connections held or asked for, by leg
   bool paused = false;
 
  private:
   std::string text_of(const action& a) const {
     std::string text(name(a.kind));
+    if (a.of != leg::answer) text = fmt::format("{} {}", flow::name(a.of), text);
     switch (a.kind) {
       case action_kind::connect: return a.flag ? text + "(fresh)" : text;
       case action_kind::first_token: return a.flag ? text : text + "(predicted)";
@@ -154,14 +200,15 @@ class bench {
 
   void note(const action& a) {
     switch (a.kind) {
-      case action_kind::connect: engines = 1; break;
+      case action_kind::connect: engines[static_cast<int>(a.of)] = 1; break;
+      case action_kind::adopt_prefill: std::swap(engines[0], engines[1]); break;
       case action_kind::dispatch: ++booked; break;
       case action_kind::give_up_work:
       case action_kind::complete_work: --booked; break;
       case action_kind::keep_engine:
       case action_kind::drop_engine:
-        engines = 0;
-        paused = false;
+        engines[static_cast<int>(a.of)] = 0;
+        if (a.of == leg::answer) paused = false;
         break;
       case action_kind::answer_head: ++heads; break;
       case action_kind::write: client += a.bytes; break;
@@ -179,8 +226,8 @@ class bench {
 
 // Nothing is held any more and exactly one end was said. `gone`: the client left, so no end is owed.
 inline bool at_rest(const bench& b) {
-  return b.done() && b.finishes == 1 && b.booked == 0 && b.engines == 0 && !b.paused &&
-         b.ends + b.aborts + b.errors == 1 && b.flow.deadline() == never;
+  return b.done() && b.finishes == 1 && b.booked == 0 && b.engines[0] + b.engines[1] == 0 && !b.paused &&
+         b.ends + b.aborts + b.errors == 1 && b.flow.deadline() == never && b.book.open_count() == 0;
 }
 
 // Recorded from vLLM 0.32.0, chunk framing removed.

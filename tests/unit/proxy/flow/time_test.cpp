@@ -66,7 +66,7 @@ TEST_CASE("flow: a client that leaves frees engine and work at once, in every st
       CAPTURE(p.name);
       testing::bench b;
       p.go(b);
-      const bool held = b.engines != 0;
+      const bool held = b.engines[0] != 0;
       const std::string line = b.on(client_gone{why});
       CHECK(at_rest(b));
       CHECK(b.faults.empty());  // not the engine's fault

@@ -1,0 +1,331 @@
+// Two engines for one request: what the prefill leg's outcomes mean, when the decode leg may start, and how a
+// hand-off is closed that nobody waits for any more.
+#include <algorithm>
+#include <utility>
+
+#include "proxy/flow/request_flow.hpp"
+
+namespace penstock::flow {
+namespace {
+
+using handoff::closing;
+
+// A prefill answer names every block of the prompt and, with some engines, every token: 8 MiB are a million
+// of each.
+constexpr std::size_t most_answer_bytes = std::size_t{8} << 20;
+// How long a hand-off may take to be delivered for a client that left.
+constexpr duration longest_closing = std::chrono::seconds(5);
+
+}  // namespace
+
+// --- the prefill leg --------------------------------------------------------------------------------
+
+void request_flow::ask_prefill(actions& out) {
+  const candidate& to = target();
+  const duration lease = plan_.lease.count() != 0 ? plan_.lease : handoff::row(plan_.connector).lease;
+  prefill_ = std::make_unique<prefill_leg>(plan_.connector, to.prefill, to.endpoint, lease, most_answer_bytes,
+                                           book_);
+  prefill_->connect_by(std::exchange(deadlines_.connect, never));
+  record_.handoff = {};
+  record_.prefill_done = instant{};
+  record_.transfer_expected = to.transfer_seconds;
+  state_ = state::prefilling;
+  out.push_back({.kind = action_kind::connect, .of = leg::prefill});
+}
+
+void request_flow::take_prefill(prefill_outcome what, const http::response_head* head, reason why,
+                                instant now, actions& out) {
+  switch (what) {
+    case prefill_outcome::none: return;
+    case prefill_outcome::connected:
+      out.push_back({.kind = action_kind::dispatch, .of = leg::prefill});
+      out.push_back({.kind = action_kind::send_request, .of = leg::prefill});
+      return;
+    case prefill_outcome::unreachable: {
+      const bool may = !failed_over_ || budget_.take();
+      failed_over_ = true;
+      return prefill_failed(why == reason::internal ? fault::none : fault::unreachable, why, may, now, out);
+    }
+    case prefill_outcome::refused: return prefill_refused(*head, now, out);
+    case prefill_outcome::stale:
+      out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
+      out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
+      prefill_->try_again(after(now, settings_.timeouts.connect));
+      out.push_back({.kind = action_kind::connect, .flag = true, .of = leg::prefill});
+      return;
+    case prefill_outcome::died:
+      ++deaths_;
+      out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
+      out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
+      return prefill_failed(why == reason::engine_garbage ? fault::garbage : fault::reset, why,
+                            deaths_ < 2 && budget_.take(), now, out);
+    case prefill_outcome::handed:
+    case prefill_outcome::no_params: return prefill_ended(now, out);
+  }
+}
+
+// Another pair, then one place: the candidates' order.
+void request_flow::prefill_failed(fault how, reason why, bool may, instant now, actions& out) {
+  if (how != fault::none) report(how, out, leg::prefill);
+  avoid(prefill_->endpoint());
+  release_prefill(out);
+  if (may && has_next()) return next_candidate(now, out);
+  fail(describe(why), now, out);
+}
+
+// 4xx is the client's answer, unchanged; an engine that is overloaded or broken may have a better neighbour.
+void request_flow::prefill_refused(const http::response_head& head, instant now, actions& out) {
+  const bool overloaded = head.status == 429 || head.status == 503;
+  if (overloaded || head.status >= 500) {
+    report(overloaded ? fault::overloaded : fault::server_error, out, leg::prefill);
+    avoid(prefill_->endpoint());
+    if (has_next() && budget_.take()) {
+      release_prefill(out);
+      return next_candidate(now, out);
+    }
+  }
+  // Its answer becomes the answer: no other engine was asked.
+  prefill_.reset();
+  candidate& to = plan_.candidates[attempt_];
+  to.endpoint = std::exchange(to.prefill, endpoint_id{});
+  out.push_back({.kind = action_kind::adopt_prefill});
+  has_engine_ = booked_ = true;
+  state_ = state::waiting;
+  head_ = &head;
+  take_answer_head(now, out);
+}
+
+void request_flow::prefill_ended(instant now, actions& out) {
+  record_.prefill_done = now;
+  const bool handed = prefill_->where() == prefill_state::handed;
+  out.push_back({.kind = action_kind::complete_work, .of = leg::prefill});
+  out.push_back({.kind = action_kind::keep_engine, .of = leg::prefill});
+  if (!handed) {
+    // The engine did not hand on what it computed. Where decode engines prefill as well, that is what is
+    // left.
+    if (!handoff::row(plan_.connector).decode_serves_alone)
+      return prefill_failed(fault::none, reason::handoff_failed, budget_.take(), now, out);
+    release_prefill(out);
+    plan_.candidates[attempt_].prefill = {};
+  }
+  deadlines_.connect = after(now, settings_.timeouts.connect);
+  state_ = state::connecting;
+  out.push_back({.kind = action_kind::connect, .flag = stale_retry_});
+}
+
+void request_flow::release_prefill(actions& out) {
+  if (prefill_ == nullptr) return;
+  if (prefill_->booked()) out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
+  if (prefill_->has_connection()) out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
+  close_lease(delivered_ ? closing::cut : prefill_->lease().spent() ? closing::lapsed : closing::expired);
+  prefill_.reset();
+}
+
+void request_flow::close_lease(closing how) {
+  if (!prefill_->lease()) return;
+  prefill_->lease().close(how);
+  record_.handoff = name(how);
+}
+
+// --- the decode leg ---------------------------------------------------------------------------------
+
+// A connection to the decode engine stands. Real engines answer a late read with 200 and other text, so a
+// hand-off that is too old is not used, but done anew.
+bool request_flow::may_decode(instant now, actions& out) {
+  if (prefill_->lease().fresh(now)) {
+    prefill_->lease().spend();
+    return true;
+  }
+  handoff_late(now, out);
+  return false;
+}
+
+// Of a decode request whose first byte was written: the moment from which it would be read too late.
+instant request_flow::delivery_deadline() const {
+  return prefill_->lease().spent() && !delivered_ ? prefill_->lease().latest() : never;
+}
+
+void request_flow::handoff_late(instant now, actions& out) {
+  release_engine(false, out);
+  if (budget_.take()) return try_target(false, now, out);
+  fail(describe(reason::handoff_late), now, out);
+}
+
+// The decode engine cannot be reached, and nothing was said to it: another one may read the same blocks.
+bool request_flow::next_decode(instant now, actions& out) {
+  avoid(target().endpoint);
+  for (std::uint32_t i = attempt_ + 1; i < plan_.candidates.size(); ++i) {
+    const candidate& c = plan_.candidates[i];
+    const bool failed = std::find(failed_.begin(), failed_.end(), c.endpoint) != failed_.end();
+    if (failed || !(c.prefill == prefill_->endpoint()) || !prefill_->lease().fresh(now)) continue;
+    std::swap(plan_.candidates[attempt_ + 1], plan_.candidates[i]);
+    ++attempt_;
+    ++record_.attempts;
+    deadlines_.connect = after(now, settings_.timeouts.connect);
+    out.push_back({.kind = action_kind::connect});
+    return true;
+  }
+  return false;
+}
+
+// Its parameters are used up, whatever became of them.
+void request_flow::decode_lost() {
+  avoid(target().endpoint);
+  close_lease(delivered_ ? closing::cut : closing::lapsed);
+}
+
+// vLLM tells of blocks that it could not load by an error event where its 200 is out already. Nothing was
+// said to the client, so another pair may serve; without one the event passes.
+bool request_flow::handoff_refused(const http::scanned_event& ev, instant now, actions& out) {
+  if (ev.kind != http::event_kind::error || committed_) return false;
+  report(fault::server_error, out);
+  failed_pair_ = {engine_of(leg::prefill), engine_of(leg::answer)};
+  out.push_back({.kind = action_kind::pair_failed});
+  decode_lost();
+  if (!has_next() || !budget_.take()) return false;
+  release_engine(false, out);
+  next_candidate(now, out);
+  return true;
+}
+
+// Decode engines count what was handed to them as cached, or nothing at all; how much of the prompt really
+// came from a cache the prefill engine knows. Only the digits change. Anthropic's shape passes as it is:
+// there the count is one of two parts of a sum.
+bytes_view request_flow::correct_usage(bytes_view text) {
+  const bool wanted = settings_.server.usage == usage_mode::inject && prefill_->cached_known() &&
+                      scanner_.usage().cached_known && record_.api != api_kind::messages;
+  if (!wanted) return text;
+  // A quote inside of a string is escaped, so this is a name.
+  constexpr bytes_view name = "\"cached_tokens\":";
+  const std::size_t at = text.rfind(name);
+  if (at == bytes_view::npos) return text;
+  const std::size_t begin = text.find_first_not_of(' ', at + name.size());
+  const std::size_t end = text.find_first_not_of("0123456789", begin);
+  if (begin == bytes_view::npos || end == bytes_view::npos || begin == end) return text;
+  edited_.assign(text.substr(0, begin));
+  edited_ += std::to_string(prefill_->cached_tokens());
+  edited_.append(text.substr(end));
+  return edited_;
+}
+
+token_usage request_flow::true_usage(token_usage told) const {
+  if (prefill_ != nullptr && prefill_->cached_known() && told.known) {
+    told.cached = prefill_->cached_tokens();
+    told.cached_known = true;
+  }
+  return told;
+}
+
+// --- a client that left between the legs ----------------------------------------------------------------
+
+// From the first byte of the prefill answer on the engine holds blocks, until a decode request was delivered.
+bool request_flow::between_legs() const {
+  if (prefill_ == nullptr || delivered_ || committed_ || !handoff::row(plan_.connector).freed_by_delivery)
+    return false;
+  return prefill_->where() == prefill_state::reading || prefill_->where() == prefill_state::handed;
+}
+
+void request_flow::begin_closing(instant now) {
+  closing_connect_ = state_ == state::connecting;
+  state_ = state::closing;
+  const instant connect = deadlines_.connect;
+  deadlines_ = {};
+  if (closing_connect_) deadlines_.connect = connect;
+  deadlines_.total = now + longest_closing;
+}
+
+namespace {
+
+// Which leg an event is about; events that are about none read as `answer`.
+leg leg_of(const event& e) {
+  return std::visit(
+      [](const auto& what) {
+        if constexpr (requires { what.of; }) {
+          return what.of;
+        } else {
+          return leg::answer;
+        }
+      },
+      e);
+}
+
+}  // namespace
+
+void request_flow::close_handoff(const event& e, instant now, actions& out) {
+  if (std::holds_alternative<drain_now>(e)) return end_closing(closing::expired, out);
+  if (std::holds_alternative<timer>(e)) {
+    if (now >= delivery_deadline()) return end_closing(closing::lapsed, out);
+    if (now >= deadlines_.total) return end_closing(closing::expired, out);
+    if (!closing_connect_ || now < deadlines_.connect) return;
+    out.push_back({.kind = action_kind::drop_engine});
+    return close_unreachable(now, out);
+  }
+  if (leg_of(e) == leg::prefill) {
+    prefill_outcome what = prefill_outcome::none;
+    if (const auto* bytes = std::get_if<engine_bytes>(&e)) what = prefill_->on(*bytes);
+    if (const auto* end = std::get_if<engine_end>(&e)) what = prefill_->on(*end);
+    if (const auto* lost = std::get_if<engine_lost>(&e)) what = prefill_->on(*lost);
+    return close_prefill(what, now, out);
+  }
+  if (std::holds_alternative<engine_connected>(e)) return close_connected(now, out);
+  if (std::holds_alternative<engine_unreachable>(e)) return close_unreachable(now, out);
+  if (std::holds_alternative<request_sent>(e)) {
+    if (now >= delivery_deadline()) return end_closing(closing::lapsed, out);
+    delivered_ = true;
+    return end_closing(closing::delivered, out);
+  }
+  // The decode engine is gone, or answers before it read everything.
+  if (std::holds_alternative<engine_lost>(e) || std::holds_alternative<engine_head>(e))
+    end_closing(closing::lapsed, out);
+}
+
+void request_flow::close_connected(instant now, actions& out) {
+  if (!closing_connect_) return;
+  closing_connect_ = false;
+  deadlines_.connect = never;
+  has_engine_ = true;
+  if (now >= prefill_->lease().latest()) return end_closing(closing::expired, out);
+  prefill_->lease().spend();
+  out.push_back({.kind = action_kind::send_request});
+}
+
+void request_flow::close_unreachable(instant now, actions& out) {
+  closing_connect_ = next_decode(now, out);
+  if (!closing_connect_) end_closing(closing::expired, out);
+}
+
+// The rest of the prefill answer, for its parameters alone.
+void request_flow::close_prefill(prefill_outcome what, instant now, actions& out) {
+  switch (what) {
+    case prefill_outcome::handed:
+      record_.prefill_done = now;
+      out.push_back({.kind = action_kind::complete_work, .of = leg::prefill});
+      out.push_back({.kind = action_kind::keep_engine, .of = leg::prefill});
+      closing_connect_ = true;
+      deadlines_.connect = after(now, settings_.timeouts.connect);
+      out.push_back({.kind = action_kind::connect});
+      return;
+    case prefill_outcome::no_params:
+      out.push_back({.kind = action_kind::complete_work, .of = leg::prefill});
+      out.push_back({.kind = action_kind::keep_engine, .of = leg::prefill});
+      return end_closing(closing::expired, out);
+    case prefill_outcome::died:
+      out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
+      out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
+      return end_closing(closing::expired, out);
+    default: return;
+  }
+}
+
+void request_flow::end_closing(closing how, actions& out) {
+  close_lease(how);
+  if (has_engine_ || closing_connect_) out.push_back({.kind = action_kind::drop_engine});
+  has_engine_ = false;
+  if (booked_) out.push_back({.kind = action_kind::give_up_work});
+  booked_ = false;
+  release_prefill(out);
+  state_ = state::done;
+  out.push_back({.kind = action_kind::finish});
+}
+
+}  // namespace penstock::flow

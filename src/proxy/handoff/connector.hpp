@@ -1,0 +1,64 @@
+// How engines hand a prompt's KV cache on: a table with one row for each connector, and the bodies of the
+// two legs as edits of the client's bytes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "penstock/bytes.hpp"
+#include "penstock/config.hpp"
+#include "penstock/request_facts.hpp"
+#include "penstock/time.hpp"
+
+namespace penstock::handoff {
+
+// Whether the decode leg needs what the prefill leg answers, or both start at once and find each other.
+enum class dispatch : std::uint8_t { serial, concurrent };
+
+// What one hand-off says besides the client's words. Views outlive the call they are passed to.
+struct terms {
+  bytes_view params;          // serial: the object of the prefill answer, as it was
+  std::uint64_t room = 0;     // concurrent: what both legs call this hand-off
+  bytes_view bootstrap_host;  // of the prefill engine
+  std::uint16_t bootstrap_port = 0;
+  bytes_view engine_id;  // mooncake: of the prefill engine's rank
+};
+
+// The client's body and where its members stand.
+struct request_body {
+  const request_facts& facts;
+  bytes_view bytes;
+};
+
+using splices = std::vector<splice>;
+
+// One row. `lease` is how long the prefill engine holds the blocks when nobody fetches them.
+struct connector {
+  connector_kind kind;
+  dispatch order;
+  bool decode_serves_alone;  // an engine of role decode can also take a whole request
+  bool batches;              // n > 1, best_of, several prompts: each choice finds its own KV
+  bool freed_by_delivery;    // a delivered decode request frees the blocks although nobody reads its answer
+  duration lease;
+  std::string_view params_member;  // of a prefill answer; "": it has none
+  void (*prefill)(const request_body&, const terms&, splices&);
+  void (*decode)(const request_body&, const terms&, splices&);
+};
+const connector& row(connector_kind kind);
+
+// Appends the edits of a leg, sorted by offset and free of overlaps. The decode leg is the client's body with
+// one member more; what the client asked for stays to the byte.
+void prefill_body(connector_kind kind, const request_body& body, const terms& said, splices& out);
+void decode_body(connector_kind kind, const request_body& body, const terms& said, splices& out);
+
+// The edit that makes a decode request a stream, so that its engine notices at once that nobody listens.
+void make_stream(const request_body& body, splices& out);
+
+// The connectors (bit 1 << kind) that can carry a request. What a hand-off cannot carry would not fail but
+// give wrong text, so no option changes this: with several choices on one hand-off the first to finish frees
+// the blocks under the others (measured on vLLM 0.32: 16 of 24 choices came from foreign KV).
+std::uint8_t carriers(const request_facts& facts);
+
+}  // namespace penstock::handoff

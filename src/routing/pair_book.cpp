@@ -1,0 +1,93 @@
+#include "routing/pair_book.hpp"
+
+#include <algorithm>
+
+namespace penstock::routing {
+namespace {
+
+constexpr duration avoid_for = std::chrono::seconds(60);
+constexpr double fade = 0.98;
+// Until the first hand-off taught better: 128 KiB a token (a model of 70 billion parameters in FP8) at 10
+// GB/s, and two steps of a decode engine.
+constexpr double default_base = 0.04, default_slope = 13e-6;
+// The share of a handshake that the request which pays for it is charged with.
+constexpr double handshake_share = 0.1;
+constexpr double handshake_memory = 0.3;
+// Pairs that are remembered; engines that come and go leave theirs behind.
+constexpr std::size_t most_pairs = 16384;
+
+}  // namespace
+
+void transfer_line::learn(double tokens, double seconds) {
+  weight_ = weight_ * fade + 1;
+  x_ = x_ * fade + tokens;
+  y_ = y_ * fade + seconds;
+  xx_ = xx_ * fade + tokens * tokens;
+  xy_ = xy_ * fade + tokens * seconds;
+}
+
+double transfer_line::estimate(double tokens) const {
+  const double spread = weight_ * xx_ - x_ * x_;
+  const double mean = y_ / weight_;
+  // Equal lengths say nothing of a slope: short of a spread of a few per cent the mean stands for all.
+  double slope = spread > 0.002 * weight_ * xx_ ? (weight_ * xy_ - x_ * y_) / spread : 0;
+  slope = std::max(slope, 0.0);
+  const double base = std::max(mean - slope * x_ / weight_, 0.0);
+  return base + slope * tokens;
+}
+
+std::uint64_t pair_book::key(endpoint_id p, endpoint_id d) {
+  return std::uint64_t{p.slot} << 48 | std::uint64_t{p.generation} << 32 | std::uint64_t{d.slot} << 16 |
+         d.generation;
+}
+
+const pair_book::pair* pair_book::find(endpoint_id prefill, endpoint_id decode) const {
+  const auto found = pairs_.find(key(prefill, decode));
+  return found == pairs_.end() ? nullptr : &found->second;
+}
+
+pair_book::pair& pair_book::at(endpoint_id prefill, endpoint_id decode) {
+  if (pairs_.size() >= most_pairs) pairs_.clear();
+  return pairs_[key(prefill, decode)];
+}
+
+void pair_book::failed(endpoint_id prefill, endpoint_id decode, instant now) {
+  pair& p = at(prefill, decode);
+  p.avoided_until = now + avoid_for;
+  p.connected = false;
+}
+
+bool pair_book::avoided(endpoint_id prefill, endpoint_id decode, instant now) const {
+  const pair* p = find(prefill, decode);
+  return p != nullptr && now < p->avoided_until;
+}
+
+bool pair_book::connected(endpoint_id prefill, endpoint_id decode) const {
+  const pair* p = find(prefill, decode);
+  return p != nullptr && p->connected;
+}
+
+void pair_book::handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took) {
+  pair& p = at(prefill, decode);
+  const double s = penstock::seconds(took), n = static_cast<double>(tokens);
+  if (!p.connected) {
+    // What the first contact took beyond a usual transfer was the handshake.
+    p.connected = true;
+    p.avoided_until = instant{};
+    const double usual = all_.known() ? all_.estimate(n) : default_base + default_slope * n;
+    handshake_ += handshake_memory * (std::max(s - usual, 0.0) - handshake_);
+    return;
+  }
+  p.line.learn(n, s);
+  all_.learn(n, s);
+}
+
+double pair_book::seconds(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens) const {
+  const double n = static_cast<double>(tokens);
+  const pair* p = find(prefill, decode);
+  const double first = p != nullptr && p->connected ? 0 : handshake_ * handshake_share;
+  if (p != nullptr && p->line.known()) return first + p->line.estimate(n);
+  return first + (all_.known() ? all_.estimate(n) : default_base + default_slope * n);
+}
+
+}  // namespace penstock::routing

@@ -1,0 +1,54 @@
+// What one worker learned of pairs of engines: how long a hand-off takes, and which pairs cannot do it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <unordered_map>
+
+#include "penstock/ids.hpp"
+#include "penstock/time.hpp"
+
+namespace penstock::routing {
+
+// Seconds from the decode request to its first token as a line over the tokens that were transferred: least
+// squares, in which a sample weighs half after some 35 more.
+class transfer_line {
+ public:
+  void learn(double tokens, double seconds);
+  bool known() const { return weight_ >= 1; }
+  double estimate(double tokens) const;
+
+ private:
+  double weight_ = 0, x_ = 0, y_ = 0, xx_ = 0, xy_ = 0;
+};
+
+class pair_book {
+ public:
+  // A pair that failed to hand over is avoided for a minute.
+  void failed(endpoint_id prefill, endpoint_id decode, instant now);
+  bool avoided(endpoint_id prefill, endpoint_id decode, instant now) const;
+
+  // A decode request came to its first token after `took`; `tokens` were computed elsewhere.
+  void handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took);
+  // Engines shake hands at first contact, which takes vLLM's NIXL connector seconds.
+  bool connected(endpoint_id prefill, endpoint_id decode) const;
+
+  // Expected of the next hand-off. A first contact pays off for those that follow, so it counts in part.
+  double seconds(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens) const;
+
+ private:
+  struct pair {
+    transfer_line line;
+    instant avoided_until{};
+    bool connected = false;
+  };
+  static std::uint64_t key(endpoint_id prefill, endpoint_id decode);
+  const pair* find(endpoint_id prefill, endpoint_id decode) const;
+  pair& at(endpoint_id prefill, endpoint_id decode);
+
+  std::unordered_map<std::uint64_t, pair> pairs_;
+  transfer_line all_;  // of all pairs: what is expected of one that is new
+  double handshake_ = 1.0;
+};
+
+}  // namespace penstock::routing

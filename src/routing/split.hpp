@@ -1,0 +1,60 @@
+// One engine or two: which pairs of a prefill and a decode engine could serve a request, and whether the best
+// of them is expected to be sooner than the best engine alone.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "penstock/fleet_view.hpp"
+#include "penstock/plan.hpp"
+#include "routing/candidates.hpp"
+#include "routing/model_index.hpp"
+#include "routing/pair_book.hpp"
+
+namespace penstock::routing {
+
+// The endpoints of a route's pool that can be one half of a pair, with their groups. `settings` of a draft's
+// endpoint are looked up by `position`.
+struct pair_sides {
+  std::vector<draft> prefills, decodes;
+};
+void gather_sides(const fleet_view& fleet, const model_route& route, std::span<const std::uint64_t> keys,
+                  pair_sides& out);
+
+// SGLang's decode engines have no prefill path and take no whole request.
+bool decode_serves_alone(connector_kind connector);
+
+// One pair that could serve.
+struct priced_pair {
+  double score = 0;    // seconds with the prefix penalty: what pairs are ordered by
+  double seconds = 0;  // expected until the first token
+  double transfer = 0;
+  std::uint32_t prefill = 0, decode = 0;  // indices into pair_sides
+};
+
+// What pricing looks at beyond the appraised sides.
+struct split_request {
+  const fleet_view& fleet;
+  const pool_view& pool;
+  double prefill_speed = 0, decode_speed = 0;  // the medians that the sides were appraised by
+  double sequence_tokens = 0;                  // w
+  instant now{};
+};
+
+// The best pairs, best first. `prefill_order` ranks pair_sides::prefills as the pool's policy does.
+void price_pairs(const pair_sides& sides, std::span<const std::uint32_t> prefill_order,
+                 const split_request& r, const pair_book& learned, std::vector<priced_pair>& out);
+
+// Expected seconds until the first token of an engine that does all itself, and what its prefill costs those
+// who decode there.
+double one_place_seconds(const candidate& c, double pool_speed);
+
+// Decides, given the best pair (null: there is none) and the best single candidate (null: nobody).
+split_choice choose_split(const disaggregation_config& how, bool carried, const priced_pair* best,
+                          const candidate* decode, const candidate* single, double pool_speed);
+
+// Puts pairs before the candidates of a plan, and the figures of their prefill engines beside them.
+void enter_pairs(const pair_sides& sides, std::span<const priced_pair> pairs, plan& p);
+
+}  // namespace penstock::routing

@@ -1,0 +1,293 @@
+"""Prefill on one engine, decode on another: two of each, emulated, with true leases and text that is wrong when a hand-off
+was used too late or twice."""
+import asyncio
+import signal
+import unittest
+
+from harness.case import Case
+from harness.wire import Cut, chat, data_of, text_of
+
+LONG = "The quick brown fox jumps over the lazy dog. " * 40
+
+
+def prompt(i):
+    return f"request {i}: {LONG}"
+
+
+class Fleet(Case):
+    connector = "nixl"
+
+    async def engines(self):
+        async def one(role):
+            return await self.emulated("--connector", self.connector, "--role", role, "--kv-handshake", "20")
+        self.prefills = [await one("prefill"), await one("prefill")]
+        self.decodes = [await one("decode"), await one("decode")]
+
+    async def break_with(self, engine, fault):
+        answer = await self.post(engine.address, "/debug/faults", fault.encode() + b"\n")
+        self.assertEqual(answer.status, 200, answer.body)
+
+    async def split_proxy(self, split="always", retry_budget=1.0, **sections):
+        endpoints = [{"url": e.url, "role": "prefill"} for e in self.prefills]
+        endpoints += [{"url": e.url, "role": "decode"} for e in self.decodes]
+        pool = [{"name": "main", "models": ["*"], "disaggregation": {"connector": self.connector, "split": split},
+                 "endpoint": endpoints}]
+        return await self.proxy(pool=pool, limits={"retry_budget": retry_budget}, **sections)
+
+    async def leases(self, engine):
+        response = await self.get(engine.address, "/debug/leases")
+        self.assertEqual(response.status, 200)
+        return response.json()
+
+    async def expected(self, content, **more):
+        """What an engine that does all itself answers."""
+        if not hasattr(self, "reference"):
+            self.reference = await self.emulated()
+        _, events = await self.stream(self.reference.address, body(content, **more))
+        return text_of(events)
+
+    async def until_all_closed(self, proxy, engines=None):
+        async def closed():
+            states = [await self.leases(e) for e in engines or self.prefills]
+            metrics = await proxy.metrics()
+            return all(not s["open"] for s in states) and metrics["penstock_handoffs_open"] == 0
+        await proxy.until(closed, "every lease is closed")
+
+    async def assert_served(self, proxy, content, **more):
+        response, events = await self.stream(proxy, body(content, **more))
+        self.assertEqual(response.status, 200, events)
+        self.assert_whole(events, await self.expected(content, **more))
+        return events
+
+
+def body(content, **more):
+    return chat(content, **{"model": "emulated", "max_tokens": 8, **more})
+
+
+class Whole(Fleet):
+    async def test_a_stream_is_prefilled_here_and_decoded_there(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        events = await self.assert_served(proxy, prompt(1), stream_options={"include_usage": True})
+        usage = [data_of(e)["usage"] for e in events if b'"choices":[]' in e]
+        self.assertEqual(len(usage), 1)
+        self.assertEqual(usage[0]["prompt_tokens_details"]["cached_tokens"], 0)
+        line = (await proxy.access_log(1))[0]
+        self.assertEqual((line["status"], line["reason"], line["split"], line["handoff"]), (200, "ok", "told_to", "fetched"))
+        self.assertIn(line["prefill_endpoint"], [e.url for e in self.prefills])
+        self.assertIn(line["endpoint"], [e.url for e in self.decodes])
+        self.assertGreater(line["prefill_ms"], 0)
+        self.assertGreater(line["handoff_ms"], 0)
+        # The same prompt again: the prefill engine has it in its cache, and says so.
+        events = await self.assert_served(proxy, prompt(1), stream_options={"include_usage": True})
+        usage = [data_of(e)["usage"] for e in events if b'"choices":[]' in e]
+        self.assertGreater(usage[0]["prompt_tokens_details"]["cached_tokens"], 0)
+        metrics = await proxy.metrics()
+        self.assertEqual(metrics['penstock_split_decisions_total{pool="main",split="yes",reason="told_to"}'], 2)
+        self.assertEqual(metrics['penstock_handoffs_closed_total{how="fetched"}'], 2)
+        self.assertEqual(metrics["penstock_handoffs_open"], 0)
+        states = [await self.leases(e) for e in self.prefills]
+        self.assertEqual(sum(s["granted"] for s in states), 2)
+        self.assertEqual(sum(s["fetched"] for s in states), 2)
+
+    async def test_an_answer_that_is_not_streamed(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        response = await self.post(proxy, "/v1/chat/completions", body(prompt(2), stream=False))
+        self.assertEqual(response.status, 200)
+        self.assertEqual(response.json()["choices"][0]["message"]["content"], await self.expected(prompt(2)))
+        await self.until_all_closed(proxy)
+
+    async def test_completions_and_responses(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        for target, more in (("/v1/completions", {"prompt": LONG, "max_tokens": 4}),
+                             ("/v1/responses", {"input": LONG, "max_output_tokens": 4})):
+            sent = {"model": "emulated", **more}
+            response = await self.post(proxy, target, sent)
+            self.assertEqual(response.status, 200, response.body)
+            plain = await self.emulated()
+            wanted = (await self.post(plain.address, target, sent)).json()
+            got = response.json()
+            if target == "/v1/completions":
+                self.assertEqual(got["choices"][0]["text"], wanted["choices"][0]["text"])
+            else:
+                self.assertEqual(got["output"][0]["content"], wanted["output"][0]["content"])
+        lines = await proxy.access_log(2)
+        self.assertEqual({line["split"] for line in lines}, {"told_to"})
+
+    async def test_both_legs_carry_the_clients_id(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        await self.stream(proxy, body(prompt(3)), headers=[("x-request-id", "mine")])
+        seen = []
+        for engine in self.prefills + self.decodes:
+            requests = (await self.get(engine.address, "/debug/requests")).json()
+            seen += [h for r in requests["requests"] for h in str(r).split('"') if "mine" in h]
+        self.assertGreaterEqual(len(seen), 2)
+
+    async def test_what_a_hand_off_cannot_carry_is_served_in_one_place(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        response = await self.post(proxy, "/v1/chat/completions", body(prompt(4), stream=False, n=2))
+        self.assertEqual(response.status, 200)
+        self.assertEqual(len(response.json()["choices"]), 2)
+        self.assertEqual((await proxy.access_log(1))[0]["split"], "not_carried")
+        for engine in self.prefills:
+            self.assertEqual((await self.leases(engine))["granted"], 0)
+
+    async def test_a_threshold_keeps_short_prompts_in_one_place(self):
+        await self.engines()
+        proxy = await self.split_proxy(split=200)
+        await self.assert_served(proxy, "hello")
+        await self.assert_served(proxy, prompt(5))
+        self.assertEqual([r["split"] for r in await proxy.access_log(2)], ["short_prompt", "long_prompt"])
+
+    async def test_the_prefill_engines_refusal_is_the_answer(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        response = await self.post(proxy, "/v1/chat/completions", body(prompt(6), model="nobody"))
+        direct = await self.post(self.prefills[0].address, "/v1/chat/completions",
+                                 {"model": "nobody", "messages": [], "kv_transfer_params": {"do_remote_decode": True}})
+        self.assertEqual((response.status, response.json()["error"]["code"]), (404, 404))
+        self.assertEqual(response.json()["error"]["message"], direct.json()["error"]["message"])
+
+
+class Faults(Fleet):
+    async def served_in_spite_of(self, role, fault, tried_again=True):
+        """The engine that served the first request breaks; those that follow are answered all the same."""
+        await self.engines()
+        proxy = await self.split_proxy()
+        await self.assert_served(proxy, prompt(0))
+        first = (await proxy.access_log(1))[0]
+        url = first["prefill_endpoint" if role == "prefill" else "endpoint"]
+        await self.break_with(next(e for e in self.prefills + self.decodes if e.url == url), f"{role}:{fault}")
+        for _ in range(3):
+            await self.assert_served(proxy, prompt(0))
+        lines = (await proxy.access_log(4))[1:]
+        self.assertEqual({line["reason"] for line in lines}, {"ok"})
+        # The broken engine was asked, or the test would show nothing.
+        if tried_again:
+            self.assertGreater(max(line["attempts"] for line in lines), 1, lines)
+        return proxy, lines
+
+    async def test_a_prefill_engine_that_fails(self):
+        for fault in ("500", "503", "reset", "close", "garbage", "half-answer", "exit-half"):
+            with self.subTest(fault):
+                await self.served_in_spite_of("prefill", fault)
+
+    async def test_a_prefill_engine_that_hands_nothing_on(self):
+        proxy, lines = await self.served_in_spite_of("prefill", "no-hand-off", tried_again=False)
+        self.assertEqual(lines[0]["handoff"], "expired")  # nothing of it came to the decode engine
+        self.assertEqual((await proxy.metrics())["penstock_handoffs_open"], 0)
+
+    async def test_a_decode_engine_that_fails_before_its_first_token(self):
+        for fault in ("500", "503", "reset", "close", "garbage", "load-failure"):
+            with self.subTest(fault):
+                await self.served_in_spite_of("decode", fault)
+
+    async def test_a_decode_engine_that_dies_inside_the_answer(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        for engine in self.decodes:
+            await self.break_with(engine, "decode:die-after=3")
+        for i in range(4):
+            response, events = await self.stream(proxy, body(prompt(i)))
+            self.assertEqual(response.status, 200)
+            self.assertEqual(sum(b'"error"' in e for e in events), 1)
+            self.assertNotIn(b"data: [DONE]\n\n", events)
+            self.assertTrue((await self.expected(prompt(i))).startswith(text_of(events[:-1])))
+        await self.until_all_closed(proxy)
+
+
+class Leaving(Fleet):
+    async def leave(self, proxy, content, after):
+        connection = await self.connect(proxy)
+        task = asyncio.ensure_future(connection.start("/v1/chat/completions", body(content)))
+        await after()
+        task.cancel()
+        connection.reset()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def test_a_client_that_leaves_at_any_moment_strands_nothing(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        await self.assert_served(proxy, prompt(0))
+        for step in range(40):
+            async def pause(step=step):
+                await asyncio.sleep(0.004 * step)
+            await self.leave(proxy, prompt(100 + step), pause)
+        await self.until_all_closed(proxy)
+        states = [await self.leases(e) for e in self.prefills]
+        self.assertEqual(sum(s["expired"] for s in states), 0, states)
+        self.assertEqual(sum(s["wrong_reads"] + s["late"] for s in states), 0, states)
+        await self.assert_served(proxy, prompt(1))
+
+    async def test_between_the_legs_the_hand_off_is_delivered(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        # The rest of the prefill answer is long in coming: its client leaves meanwhile.
+        for engine in self.prefills:
+            await self.break_with(engine, "prefill:dribble=64/10")
+
+        async def answer_began():
+            async def granted():
+                return sum([(await self.leases(e))["granted"] for e in self.prefills]) > 0
+            await proxy.until(granted, "a lease was granted")
+            await asyncio.sleep(0.05)
+        await self.leave(proxy, prompt(7), answer_began)
+        await self.until_all_closed(proxy)
+        metrics = await proxy.metrics()
+        self.assertEqual(metrics['penstock_handoffs_closed_total{how="delivered"}'], 1)
+        line = (await proxy.access_log(1))[0]
+        self.assertEqual((line["reason"], line["handoff"]), ("client_gone", "delivered"))
+        states = [await self.leases(e) for e in self.prefills]
+        self.assertEqual(sum(s["expired"] for s in states), 0)
+
+
+class Load(Fleet):
+    async def test_engines_killed_under_load(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        wanted = {i: await self.expected(prompt(i)) for i in range(8)}
+        outcomes = []
+
+        async def client(c):
+            for r in range(12):
+                i = (c + r) % 8
+                try:
+                    response, events = await self.stream(proxy, body(prompt(i)))
+                except Cut:
+                    outcomes.append("cut")
+                    continue
+                if response.status != 200:
+                    outcomes.append("refused")
+                elif events[-1] == b"data: [DONE]\n\n" and not any(b'"error"' in e for e in events):
+                    self.assertEqual(text_of(events), wanted[i])
+                    outcomes.append("ok")
+                else:
+                    self.assertTrue(wanted[i].startswith(text_of([e for e in events if b'"error"' not in e])))
+                    outcomes.append("broken")
+
+        async def killer():
+            async def some():
+                return len(outcomes) >= 20
+            await proxy.until(some, "some answers", 30)
+            self.prefills[0].signal(signal.SIGKILL)
+
+            async def more():
+                return len(outcomes) >= 50
+            await proxy.until(more, "more answers", 30)
+            self.decodes[0].signal(signal.SIGKILL)
+        await asyncio.gather(killer(), *(client(c) for c in range(12)))
+        self.assertEqual(len(outcomes), 144)
+        # Only what a killed decode engine had begun to answer may break.
+        self.assertEqual([o for o in outcomes if o in ("cut", "refused")], [])
+        self.assertLessEqual(outcomes.count("broken"), 12)
+        await self.until_all_closed(proxy, [self.prefills[1]])
+        state = await self.leases(self.prefills[1])
+        self.assertEqual(state["wrong_reads"] + state["late"], 0, state)
+
+
+if __name__ == "__main__":
+    unittest.main()

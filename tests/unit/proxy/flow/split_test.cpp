@@ -1,0 +1,369 @@
+// Requests that are split: every state and event of both legs as a table (UPDATE_GOLDEN=1 writes it anew),
+// and the rules that a table does not show.
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <sstream>
+
+#include "unit/proxy/flow/bench.hpp"
+#include "unit/source_dir.hpp"
+
+using namespace penstock;
+using namespace penstock::flow;
+using namespace penstock::flow::testing;
+using handoff::closing;
+
+namespace {
+
+struct named_event {
+  std::string name;
+  std::function<std::string(testing::bench&)> give;
+};
+struct place {
+  std::string name;
+  std::function<void(testing::bench&)> go;
+};
+
+const std::vector<named_event>& events() {
+  static const std::vector<named_event> all = {
+      {"prefill connected",
+       [](auto& b) {
+         return b.on(engine_connected{false, leg::prefill});
+       }},
+      {"prefill unreachable",
+       [](auto& b) {
+         return b.on(engine_unreachable{reason::connect_failed, leg::prefill});
+       }},
+      {"prefill sent", [](auto& b) { return b.on(request_sent{leg::prefill}); }},
+      {"prefill head 200", [](auto& b) { return b.prefill_head(); }},
+      {"prefill head 400", [](auto& b) { return b.prefill_head(400); }},
+      {"prefill head 500", [](auto& b) { return b.prefill_head(500); }},
+      {"prefill head 503", [](auto& b) { return b.prefill_head(503); }},
+      {"prefill bytes",
+       [](auto& b) {
+         return b.on(engine_bytes{"{}", leg::prefill});
+       }},
+      {"prefill end", [](auto& b) { return b.on(engine_end{leg::prefill}); }},
+      {"prefill lost",
+       [](auto& b) {
+         return b.on(engine_lost{false, leg::prefill});
+       }},
+      {"prefill garbage",
+       [](auto& b) {
+         return b.on(engine_lost{true, leg::prefill});
+       }},
+      {"connected", [](auto& b) { return b.on(engine_connected{false}); }},
+      {"unreachable", [](auto& b) { return b.on(engine_unreachable{reason::connect_failed}); }},
+      {"sent", [](auto& b) { return b.on(request_sent{}); }},
+      {"head 200 stream", [](auto& b) { return b.head(); }},
+      {"head 400", [](auto& b) { return b.head(400, "application/json"); }},
+      {"head 500", [](auto& b) { return b.head(500, "application/json"); }},
+      {"head 503", [](auto& b) { return b.head(503, "application/json"); }},
+      {"token", [](auto& b) { return b.bytes(token); }},
+      {"[DONE]", [](auto& b) { return b.bytes(end_marker); }},
+      {"end", [](auto& b) { return b.on(engine_end{}); }},
+      {"lost", [](auto& b) { return b.on(engine_lost{false}); }},
+      {"client gone", [](auto& b) { return b.on(client_gone{}); }},
+      {"drain now", [](auto& b) { return b.on(drain_now{}); }},
+      {"its deadline",
+       [](auto& b) {
+         const instant at = b.flow.deadline();
+         const double after = seconds(at - b.now);
+         b.now = at;
+         const std::string line = b.on(timer{});
+         return fmt::format("after {:.0f} s: {}", after, line);
+       }},
+  };
+  return all;
+}
+
+void left(testing::bench& b) { b.on(client_gone{}); }
+
+const std::vector<place>& places() {
+  static const std::vector<place> all = {
+      {"prefilling, connecting", [](auto& b) { b.to_prefilling(); }},
+      {"prefilling, waiting", [](auto& b) { b.to_prefill_sent(); }},
+      {"prefilling, waiting on a reused connection", [](auto& b) { b.to_prefill_sent(2, 1, true); }},
+      {"prefilling, reading",
+       [](auto& b) {
+         b.to_prefill_sent();
+         b.prefill_head();
+         b.on(engine_bytes{testing::bench::handed_body.substr(0, 20), leg::prefill});
+       }},
+      {"prefilling, reading, all but the end",
+       [](auto& b) {
+         b.to_prefill_sent();
+         b.prefill_head();
+         b.on(engine_bytes{testing::bench::handed_body, leg::prefill});
+       }},
+      {"connecting, handed",
+       [](auto& b) {
+         b.to_prefill_sent();
+         b.handed();
+       }},
+      {"connecting, handed, the last pair",
+       [](auto& b) {
+         b.to_prefill_sent(1, 0);
+         b.handed();
+       }},
+      {"waiting, decode request under way",
+       [](auto& b) {
+         b.to_prefill_sent();
+         b.handed();
+         b.on(engine_connected{false});
+       }},
+      {"waiting, decode request sent", [](auto& b) { b.to_decoding(); }},
+      {"waiting, decode request sent on a reused connection", [](auto& b) { b.to_decoding(true); }},
+      {"holding",
+       [](auto& b) {
+         b.to_decoding();
+         b.head();
+       }},
+      {"streaming",
+       [](auto& b) {
+         b.to_decoding();
+         b.head();
+         b.bytes(token);
+       }},
+      {"closing, prefill answer under way",
+       [](auto& b) {
+         b.to_prefill_sent();
+         b.prefill_head();
+         b.on(engine_bytes{testing::bench::handed_body, leg::prefill});
+         left(b);
+       }},
+      {"closing, connecting",
+       [](auto& b) {
+         b.to_prefill_sent();
+         b.handed();
+         left(b);
+       }},
+      {"closing, decode request under way",
+       [](auto& b) {
+         b.to_prefill_sent();
+         b.handed();
+         b.on(engine_connected{false});
+         left(b);
+       }},
+  };
+  return all;
+}
+
+std::string ledger_of(const testing::bench& b) {
+  std::string out = b.book.open_count() != 0 ? " lease open" : "";
+  for (std::size_t i = 0; i < handoff::closing_count; ++i)
+    if (b.book.closed(static_cast<closing>(i)) != 0)
+      out += fmt::format(" lease {}", name(static_cast<closing>(i)));
+  return out;
+}
+
+std::string table() {
+  std::string out =
+      "# What a request flow does with a split request (nixl): state, event -> actions -> next state, what "
+      "became of\n"
+      "# the lease. A chat stream with two pairs and an engine that can do all. Events that change nothing "
+      "are left\n"
+      "# out. Made by test_flow.\n";
+  for (const place& p : places()) {
+    out += fmt::format("\n{}\n", p.name);
+    for (const named_event& e : events()) {
+      testing::bench b;
+      p.go(b);
+      const state before = b.flow.where();
+      const std::string book = ledger_of(b);
+      const std::string line = e.give(b);
+      if (line.empty() && b.flow.where() == before && ledger_of(b) == book) continue;
+      const std::string end = b.done() ? fmt::format(" ({})", name(b.why())) : "";
+      out += fmt::format("  {:<20} -> {} -> {}{}{}\n", e.name, line.empty() ? "nothing" : line,
+                         name(b.flow.where()), end, ledger_of(b));
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("split: the table of transitions is the one we agreed on") {
+  const std::string path = test::source_dir() + "/tests/golden/split_transitions.txt";
+  const std::string now = table();
+  if (std::getenv("UPDATE_GOLDEN") != nullptr) {
+    std::ofstream(path) << now;
+    return;
+  }
+  std::ifstream in(path);
+  std::stringstream agreed;
+  agreed << in.rdbuf();
+  std::istringstream left(agreed.str()), right(now);
+  for (std::string a, b; std::getline(right, b);) {
+    std::getline(left, a);
+    REQUIRE(a == b);
+  }
+  CHECK(agreed.str().size() == now.size());
+}
+
+TEST_CASE("split: a whole stream, its usage corrected by the prefill engine's count") {
+  testing::bench b;
+  b.to_decoding();
+  CHECK(b.book.open_count() == 1);
+  b.head();
+  CHECK(b.bytes(token).find("first_token") == 0);
+  CHECK(b.book.closed(closing::fetched) == 1);
+  b.facts.client_wants_usage = true;
+  b.bytes(usage);
+  b.bytes(end_marker);
+  b.on(engine_end{});
+  CHECK(b.why() == reason::ok);
+  CHECK(at_rest(b));
+  CHECK(b.flow.record().usage.cached == 7);
+  CHECK(b.flow.record().handoff == "fetched");
+}
+
+TEST_CASE("split: only the digits of cached_tokens change in what the client gets") {
+  config c = settings();
+  testing::bench b(c);
+  b.facts.client_wants_usage = true;
+  b.to_decoding();
+  b.head();
+  b.bytes(token);
+  b.client.clear();
+  b.bytes(usage);
+  std::string wanted(usage);
+  wanted.replace(wanted.find("\"cached_tokens\":0"), 17, "\"cached_tokens\":7");
+  CHECK(b.client == wanted);
+
+  config observing = settings();
+  observing.server.usage = usage_mode::observe;
+  testing::bench o(observing);
+  o.to_decoding();
+  o.head();
+  o.bytes(token);
+  o.client.clear();
+  o.bytes(usage);
+  CHECK(o.client == usage);
+}
+
+TEST_CASE("split: no decode starts after half of the lease; the prefill is done anew") {
+  for (const bool budget : {true, false}) {
+    testing::bench b(settings(), api_kind::chat, budget ? 0.2 : 0.0);
+    b.to_prefill_sent();
+    b.handed();
+    b.now += 14999ms;
+    CHECK(b.flow.prefill()->lease().fresh(b.now));
+    b.now += 1ms;
+    const std::string line = b.on(engine_connected{false});
+    CHECK(line.find("send_request") == line.npos);
+    CHECK(line.find(budget ? "prefill connect" : "answer_error") != line.npos);
+    CHECK(b.book.closed(closing::expired) == 1);
+    CHECK(b.book.open_count() == 0);
+    b.on(client_gone{});
+  }
+}
+
+TEST_CASE("split: a hand-off is used once, whatever happens to its decode leg") {
+  // Each way in which a decode leg can fail is followed by a new prefill or by one place, never by the same
+  // parameters.
+  const std::vector<std::function<void(testing::bench&)>> failures = {
+      [](auto& b) { b.on(engine_lost{false}); },
+      [](auto& b) { b.on(engine_lost{true}); },
+      [](auto& b) { b.head(500, "application/json"); },
+      [](auto& b) { b.head(503, "application/json"); },
+      [](auto& b) {
+        b.head();
+        b.on(engine_end{});
+      },
+  };
+  for (const auto& fail : failures)
+    for (const bool reused : {false, true}) {
+      testing::bench b;
+      b.to_decoding(reused);
+      fail(b);
+      CHECK(b.flow.where() == state::prefilling);
+      CHECK(b.flow.prefill()->where() == prefill_state::connecting);
+      CHECK_FALSE(b.flow.prefill()->lease());
+      CHECK(b.book.open_count() == 0);
+      b.on(client_gone{});
+      CHECK(at_rest(b));
+    }
+}
+
+TEST_CASE("split: engines that failed are not asked again; then one place serves") {
+  testing::bench b(settings(), api_kind::chat, 1.0);
+  b.to_deciding();
+  plan p = testing::bench::split_plan(2, 0);
+  p.candidates.push_back({.endpoint = {21, 1}, .prefill = {10, 1}});
+  p.candidates.push_back({.endpoint = {20, 1}});
+  p.candidates.push_back({.endpoint = {5, 1}});
+  b.on(picked{p});
+  b.on(engine_connected{false, leg::prefill});
+  b.prefill_head(500);  // prefill 10
+  CHECK(b.flow.engine_of(leg::prefill).slot == 11);
+  b.on(engine_connected{false, leg::prefill});
+  b.prefill_head(503);
+  // The pair 10 and 21 is passed over: 10 failed.
+  CHECK(b.flow.where() == state::connecting);
+  CHECK(b.target() == 20);
+  CHECK(b.flow.prefill() == nullptr);
+  b.asked_again();
+  b.head();
+  b.bytes(token);
+  b.bytes(end_marker);
+  b.on(engine_end{});
+  CHECK(b.why() == reason::ok);
+  CHECK(at_rest(b));
+}
+
+TEST_CASE("split: two engines that die with a request are its last") {
+  testing::bench b(settings(), api_kind::chat, 1.0);
+  b.to_prefill_sent(4, 2);
+  b.on(engine_lost{false, leg::prefill});
+  b.on(engine_connected{false, leg::prefill});
+  b.on(request_sent{leg::prefill});
+  b.on(engine_lost{false, leg::prefill});
+  CHECK(b.done());
+  CHECK(b.why() == reason::engine_reset);
+  CHECK(at_rest(b));
+}
+
+TEST_CASE("split: an answer that hands nothing on is computed again where decode can") {
+  testing::bench b;
+  b.to_prefill_sent();
+  b.handed(R"({"choices":[],"kv_transfer_params":null})");
+  CHECK(b.flow.where() == state::connecting);
+  CHECK(b.flow.prefill() == nullptr);
+  CHECK(b.target() == 20);
+  CHECK(b.book.closed(closing::expired) == 1);
+  b.asked_again();
+  b.head();
+  b.bytes(token);
+  b.bytes(end_marker);
+  b.on(engine_end{});
+  CHECK(at_rest(b));
+}
+
+TEST_CASE("split: a prefill answer without an end is not believed for ever") {
+  testing::bench b;
+  b.to_prefill_sent(1, 0);
+  b.prefill_head();
+  const std::string much(std::size_t{1} << 20, 'x');
+  for (int i = 0; i < 9 && !b.done(); ++i) b.on(engine_bytes{much, leg::prefill});
+  CHECK(b.done());
+  CHECK(b.why() == reason::engine_garbage);
+  CHECK(at_rest(b));
+}
+
+TEST_CASE("split: every state ends when the client leaves, and closing ends by itself") {
+  for (const place& p : places()) {
+    CAPTURE(p.name);
+    testing::bench b;
+    p.go(b);
+    b.on(client_gone{});
+    b.wait(10s);
+    CHECK(b.done());
+    CHECK(b.book.open_count() == 0);
+    CHECK(b.booked == 0);
+    CHECK(b.engines[0] + b.engines[1] == 0);
+    CHECK(b.finishes == 1);
+  }
+}
