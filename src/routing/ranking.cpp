@@ -56,18 +56,18 @@ void settle_tie(std::span<const draft> drafts, const rank_request& r, std::size_
 
 // Of the best `n`, those that would not compute noticeably more than the one that holds most come first;
 // returns how many they are. A shared head is cheap to compute elsewhere only when its holders are busy, and
-// then these are not near: what is near for its discount alone is no tie, or a lone conversation, whose whole
-// past is shared by all of the traffic, would move with each turn.
-std::size_t keep_holders(std::span<const draft> drafts, const rank_request& r, std::size_t n, double band,
-                         order_list& order) {
+// then these are not near: what is near for its discount or for the engines' speed alone is no tie, or a lone
+// conversation, whose whole past is shared by all of the traffic, would move with each turn.
+std::size_t keep_holders(std::span<const draft> drafts, std::size_t n, order_list& order) {
+  constexpr double noticeable = 1.05;
   const auto work = [&](const ranked& o) {
-    return (1 + r.weights.lambda) * static_cast<double>(drafts[o.index].figures.uncached_tokens);
+    return static_cast<double>(drafts[o.index].figures.uncached_tokens);
   };
   const auto end = order.begin() + static_cast<std::ptrdiff_t>(n);
   double least = work(order[0]);
   for (auto o = order.begin(); o != end; ++o) least = std::min(least, work(*o));
   const auto apart =
-      std::partition(order.begin(), end, [&](const ranked& o) { return work(o) <= least + band; });
+      std::partition(order.begin(), end, [&](const ranked& o) { return work(o) <= least * noticeable; });
   std::sort(order.begin(), apart);
   std::sort(apart, end);
   return static_cast<std::size_t>(apart - order.begin());
@@ -78,7 +78,7 @@ choice by_prefix(std::span<const draft> drafts, const rank_request& r, std::uint
   const double band = near_seconds * r.pool_speed;
   std::size_t n = 1;
   while (n < order.size() && order[n].score <= order[0].score + band) ++n;
-  if (n > 1) n = keep_holders(drafts, r, n, band, order);
+  if (n > 1) n = keep_holders(drafts, n, order);
   if (n > 1) {
     settle_tie(drafts, r, n, order);
     return choice::hash_tie;

@@ -189,10 +189,11 @@ TEST_CASE("worker: requests that were pipelined ahead of a tolerated FIN are all
   const std::string one = post(json_body), two = one + one + "GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n";
   const std::string half = one.substr(0, one.size() - 1);
   // What came in one read with the first request, what came later, and whether the end is told last.
-  for (const auto& [at_once, later] :
-       {std::pair{two, std::string()}, {one + "P", two.substr(one.size() + 1)}})
+  const std::pair<std::string, std::string> arrivals[] = {{two, ""}, {one + "P", two.substr(one.size() + 1)}};
+  for (const auto& arrival : arrivals)
     for (const bool end_behind_answers : {false, true})
       for (const std::string& rest : {std::string(), half}) {
+        const std::string &at_once = arrival.first, &later = arrival.second;
         CAPTURE(at_once.size());
         CAPTURE(end_behind_answers);
         testing::bench b(settings_with);
