@@ -96,7 +96,9 @@ void worker_thread::outcome(const worker::endpoint_outcome& what) {
     for (worker::endpoint_outcome& known : outcomes_) {
       if (!(known.endpoint == what.endpoint) || known.fault != flow::fault::none || known.token != what.token)
         continue;
+      const worker::cache_told told = what.cache == worker::cache_told::unknown ? known.cache : what.cache;
       known = what;
+      known.cache = told;
       return;
     }
   }
