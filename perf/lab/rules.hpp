@@ -39,8 +39,8 @@ using rule_function = std::size_t (*)(const question& q, prng& rng);
 struct rule {
   std::string_view name;
   rule_function choose;
-  // The constant as published, and the one that was best in the mean over the generated shapes at load 0.7
-  // (see NOTES.md); the latter is used unless the name says another: `sticky:18`.
+  // The constant as published, and the one used unless the name says another (`sticky:18`): set by hand, why
+  // is in NOTES.md.
   double published = 0, tuned = 0;
   std::string_view text;
 };
