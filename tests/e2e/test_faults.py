@@ -391,10 +391,12 @@ class Health(Case):
         await proxy.until(all_to_the_other, "the failing engine gets no requests")
         engines[0].healthy = True
 
+        prompts = iter(range(10_000))  # each its own: a prompt that was seen before stays where it is held
+
         async def used_again():
             before = len(engines[0].calls)
-            for i in range(6):
-                await self.stream(proxy, chat(f"{i} {before} " + "w" * 3000))
+            for _ in range(6):
+                await self.stream(proxy, chat(f"{next(prompts)} again " + "w" * 3000))
             return len(engines[0].calls) > before
         await proxy.until(used_again, "the recovered engine gets requests")
 
