@@ -222,6 +222,9 @@ class Leaving(Fleet):
         await self.until_all_closed(proxy, seconds=40)
         states = [await self.leases(e) for e in self.prefills]
         self.assertLessEqual(sum(s["expired"] for s in states), 2, states)
+        # Of those that the proxy knows, none: each was fetched or delivered.
+        metrics = await proxy.metrics()
+        self.assertEqual(metrics.get('penstock_handoffs_closed_total{how="expired"}', 0), 0)
         self.assertEqual(sum(s["wrong_reads"] + s["late"] for s in states), 0, states)
         await self.assert_served(proxy, prompt(1))
 
