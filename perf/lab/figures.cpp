@@ -18,7 +18,7 @@ double quantile(std::vector<float>& values, double q) {
   return static_cast<double>(values[static_cast<std::size_t>(std::max(rank, 0.0))]);
 }
 
-figures figures_of(const run_result& run, duration slo) {
+figures figures_of(const run_result& run, const service_level& slo) {
   figures f;
   std::vector<float> t = run.ttft_s;
   for (const float v : t) f.mean += static_cast<double>(v);
@@ -31,9 +31,16 @@ figures figures_of(const run_result& run, duration slo) {
                    ? 0
                    : static_cast<double>(run.cached_tokens) / static_cast<double>(run.prompt_tokens);
   const auto within =
-      std::count_if(t.begin(), t.end(), [&](float v) { return static_cast<double>(v) <= seconds(slo); });
+      std::count_if(t.begin(), t.end(), [&](float v) { return static_cast<double>(v) <= seconds(slo.ttft); });
   const auto all = static_cast<double>(run.served + run.failed);
   f.within_slo = all == 0 ? 0 : std::min(1.0, static_cast<double>(within) / all);
+  double good = 0;
+  for (std::size_t i = 0; i < run.pace_s.size(); ++i) {
+    const auto ttft = static_cast<double>(run.ttft_s[i]), pace = static_cast<double>(run.pace_s[i]);
+    if (ttft <= seconds(slo.ttft) && pace >= 0 && pace <= seconds(slo.pace)) good += 1;
+  }
+  f.goodput = all == 0 ? 0 : good / all;
+  f.split = run.served == 0 ? 0 : static_cast<double>(run.split) / static_cast<double>(run.served);
   const double sum =
       static_cast<double>(std::accumulate(run.computed.begin(), run.computed.end(), std::uint64_t{0}));
   if (sum > 0)
@@ -87,17 +94,19 @@ const policy_runs* best_listed(std::span<const policy_runs> all) {
 std::string table_of(std::span<const policy_runs> all) {
   const policy_runs* best = best_listed(all);
   std::string text =
-      "| policy | mean | p50 | p90 | p99 | ITL p99 | hit | in SLO | imbalance | failed | mean to best rule "
+      "| policy | mean | p50 | p90 | p99 | ITL p99 | hit | TTFT in SLO | both in SLO | split | imbalance | "
+      "failed | mean to best rule "
       "|\n"
-      "|---|---|---|---|---|---|---|---|---|---|---|\n";
+      "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
   for (const policy_runs& p : all) {
     const auto m = [&](double figures::*what) { return mean_of(p, what); };
     fmt::format_to(
         std::back_inserter(text),
-        "| {} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.4f} | {:.1f} % | {:.1f} % | {:.2f} | {:.0f} | ",
+        "| {} | {:.3f} | {:.3f} | {:.3f} | {:.3f} | {:.4f} | {:.1f} % | {:.1f} % | {:.1f} % | {:.0f} % | "
+        "{:.2f} | {:.0f} | ",
         p.policy, m(&figures::mean), m(&figures::p50), m(&figures::p90), m(&figures::p99),
         m(&figures::itl_p99), 100 * m(&figures::hit_rate), 100 * m(&figures::within_slo),
-        m(&figures::imbalance), m(&figures::failed));
+        100 * m(&figures::goodput), 100 * m(&figures::split), m(&figures::imbalance), m(&figures::failed));
     if (best != nullptr) {
       const interval r = paired_ratio(p, *best, &figures::mean);
       fmt::format_to(std::back_inserter(text), "{:.3f} [{:.3f}, {:.3f}]", r.value, r.low, r.high);
@@ -145,17 +154,19 @@ std::string json_of(std::span<const policy_runs> all) {
         m(&figures::p99), m(&figures::itl_p99), m(&figures::hit_rate),
         m(&figures::requests) * static_cast<double>(p.seeds.size()));
     fmt::format_to(std::back_inserter(text),
-                   "\"failed\":{:.0f},\"left\":{:.0f},\"within_slo\":{:.6f},\"imbalance\":{:.4f},"
-                   "\"preemptions\":{:.1f},\"seeds\":[",
+                   "\"failed\":{:.0f},\"left\":{:.0f},\"within_slo\":{:.6f},\"goodput\":{:.6f},"
+                   "\"split\":{:.6f},\"imbalance\":{:.4f},\"preemptions\":{:.1f},\"seeds\":[",
                    m(&figures::failed) * static_cast<double>(p.seeds.size()),
                    m(&figures::left) * static_cast<double>(p.seeds.size()), m(&figures::within_slo),
-                   m(&figures::imbalance), m(&figures::preemptions));
+                   m(&figures::goodput), m(&figures::split), m(&figures::imbalance),
+                   m(&figures::preemptions));
     for (std::size_t i = 0; i < p.seeds.size(); ++i) {
       const figures& f = p.seeds[i];
       fmt::format_to(
           std::back_inserter(text),
-          "{}{{\"ttft_mean_s\":{:.6f},\"ttft_p99_s\":{:.6f},\"itl_p99_s\":{:.6f},\"hit_rate\":{:.6f}}}",
-          i > 0 ? "," : "", f.mean, f.p99, f.itl_p99, f.hit_rate);
+          "{}{{\"ttft_mean_s\":{:.6f},\"ttft_p99_s\":{:.6f},\"itl_p99_s\":{:.6f},\"hit_rate\":{:.6f},"
+          "\"goodput\":{:.6f}}}",
+          i > 0 ? "," : "", f.mean, f.p99, f.itl_p99, f.hit_rate, f.goodput);
     }
     text += "]}";
   }

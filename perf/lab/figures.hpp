@@ -11,16 +11,24 @@
 
 namespace penstock::lab {
 
+// What a client is content with.
+struct service_level {
+  duration ttft = std::chrono::seconds(2);
+  duration pace = std::chrono::milliseconds(50);  // mean time between the tokens of its answer
+};
+
 // Of one run. Times in seconds; shares 0..1.
 struct figures {
   double mean = 0, p50 = 0, p90 = 0, p99 = 0;  // TTFT of the requests that had a first token
   double itl_p99 = 0;
   double hit_rate = 0;    // of prompt tokens
-  double within_slo = 0;  // of all requests but those whose client left: failures miss it
+  double within_slo = 0;  // in TTFT, of all requests but those whose client left: failures miss it
+  double goodput = 0;     // ... in both
+  double split = 0;       // prefilled on one engine and decoded on another, of all that were served
   double imbalance = 0;   // prefill work of the busiest engine over the mean
   double requests = 0, failed = 0, left = 0, preemptions = 0;
 };
-figures figures_of(const run_result& run, duration slo);
+figures figures_of(const run_result& run, const service_level& slo);
 
 // One policy over all seeds, in the order of the seeds.
 struct policy_runs {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <functional>
@@ -59,6 +60,26 @@ bool set_shape(lab_options& o, const std::string& text, std::string& error) {
   return false;
 }
 
+bool set_roles(lab_options& o, const std::string& text, std::string& error) {
+  constexpr std::pair<std::string_view, endpoint_role> names[] = {
+      {"both", endpoint_role::both}, {"prefill", endpoint_role::prefill}, {"decode", endpoint_role::decode}};
+  for (const std::string& word : split(text, ',')) {
+    const std::size_t colon = word.find(':');
+    std::uint32_t count = 1;
+    const bool counted =
+        colon == std::string::npos || number(std::string_view(word).substr(colon + 1), 1U, 1024U, count);
+    const auto* const found = std::find_if(std::begin(names), std::end(names), [&](const auto& n) {
+      return n.first == std::string_view(word).substr(0, colon);
+    });
+    if (!counted || found == std::end(names)) {
+      error = fmt::format("--roles: \"{}\" is no role; write prefill:2,decode:2 or both:4", word);
+      return false;
+    }
+    o.roles.emplace_back(found->second, count);
+  }
+  return true;
+}
+
 bool set_incident(lab_options& o, const std::string& text, std::string& error) {
   const std::optional<engine_incident> e = parse_incident(text, error);
   if (e) o.incidents.push_back(*e);
@@ -97,7 +118,13 @@ const std::vector<setter>& setters() {
       {"--incident", "WHAT",
        "slow:0@0s=0.5, restart:*@300s+20s/300s, stall:1@60s+10s, join:3@600s, blind:*@0s", set_incident},
       {"--slo", "TIME", "TTFT that is good enough (2s)",
-       [](O& o, S& v, std::string&) { return set_time(o.slo, v); }},
+       [](O& o, S& v, std::string&) { return set_time(o.slo.ttft, v); }},
+      {"--pace-slo", "TIME", "mean time between an answer's tokens that is good enough (50ms)",
+       [](O& o, S& v, std::string&) { return set_time(o.slo.pace, v); }},
+      {"--roles", "ROLE:N,...", "prefill, decode or both, in the order of the engines: split requests",
+       set_roles},
+      {"--transfer", "GB/s", "at which KV comes to an engine that has a prompt prefilled elsewhere (25)",
+       [](O& o, S& v, std::string&) { return number(v, 0.001, 1e6, o.transfer_gbytes); }},
       {"--scrape-interval", "TIME", "of engines' metrics (Penstock's default)",
        [](O& o, S& v, std::string&) { return set_time(o.scrape_interval, v); }},
       {"--block-bytes", "N", "bytes of a prefix block (Penstock's default)",
@@ -139,10 +166,32 @@ bool build_fleet(lab_options& o, std::string& message) {
       return false;
     }
     emulator::engine_settings s = emulator::engine_settings::of(*c);
+    o.kv_bytes = std::max(o.kv_bytes, c->kv_bytes);
     if (o.kv_tokens > 0) s.kv_tokens = o.kv_tokens;
     o.fleet.insert(o.fleet.end(), count, s);
   }
   o.engines = sum;
+  return true;
+}
+
+bool check_roles(lab_options& o, std::string& message) {
+  for (const auto& [role, count] : o.roles) o.role_of.insert(o.role_of.end(), count, role);
+  if (!o.roles.empty() && o.role_of.size() != o.engines) {
+    message = fmt::format("--roles: {} roles for {} engines", o.role_of.size(), o.engines);
+    return false;
+  }
+  for (const policy_spec& p : o.policies) {
+    if (p.split && o.roles.empty()) {
+      message =
+          fmt::format("--policy {}: say who prefills and who decodes: --roles prefill:2,decode:2", p.name);
+      return false;
+    }
+    // A rule would have to choose two engines, which none of their descriptions tells how.
+    if (p.by != brain::router && !o.roles.empty()) {
+      message = fmt::format("--policy {}: does not know of engines with roles", p.name);
+      return false;
+    }
+  }
   return true;
 }
 
@@ -151,9 +200,10 @@ bool check(lab_options& o, std::string& message) {
     message = "name one of --trace FILE and --shape NAME";
     return false;
   }
-  if (o.policies.empty() && !set_policies(o, "round_robin,least_tokens,sticky,prefix,oracle", message))
-    return false;
-  return build_fleet(o, message);
+  const char* const usual =
+      o.roles.empty() ? "round_robin,least_tokens,sticky,prefix,oracle" : "never,always,threshold:16,cost";
+  if (o.policies.empty() && !set_policies(o, usual, message)) return false;
+  return build_fleet(o, message) && check_roles(o, message);
 }
 
 }  // namespace

@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "emulator/model/engine_model.hpp"
+#include "figures.hpp"
 #include "rules.hpp"
 #include "world.hpp"
 
@@ -28,12 +30,17 @@ struct lab_options {
   double load = 0.7;              // of a shape
   bool rough = false, told_speeds = false, quiet = false;
   std::vector<engine_incident> incidents;
-  duration slo = std::chrono::seconds(2);
+  service_level slo;
+  std::vector<std::pair<endpoint_role, std::uint32_t>> roles;  // in the order of the fleet
+  double transfer_gbytes = 25;                                 // per second and receiving engine
   std::uint32_t block_bytes = 0;
   duration scrape_interval{};
   unsigned jobs = 2;
 
-  std::vector<emulator::engine_settings> fleet;  // follows from engines, classes and kv_tokens
+  // Follow from engines, classes, kv_tokens and roles.
+  std::vector<emulator::engine_settings> fleet;
+  std::vector<endpoint_role> role_of;  // empty: engines do all themselves
+  std::uint32_t kv_bytes = 0;          // of a token
 };
 
 // nullopt with a sentence in `message`; an empty message: --help was asked for, and printed.

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <string>
 
+#include "penstock/disaggregation.hpp"
+
 namespace penstock::lab {
 
 request_facts facts_of(const request& r, std::uint32_t block_bytes,
@@ -11,6 +13,7 @@ request_facts facts_of(const request& r, std::uint32_t block_bytes,
   request_facts f;
   f.model = model_name;
   f.stream = r.streamed;
+  f.carried_by = 1U << static_cast<unsigned>(connector_kind::nixl);
   prefix_chain chain;
   const double per_token = estimator.bytes_per_token(f.model);
   const auto tokens = static_cast<std::uint32_t>(std::max(1.0, std::round(block_bytes / per_token)));

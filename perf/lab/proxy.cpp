@@ -17,6 +17,18 @@ constexpr double tokens_of_a_request = 2048;  // what turns our queue into a loa
 constexpr duration suspicion = std::chrono::seconds(1);             // as proxy/worker has it
 constexpr duration view_interval = std::chrono::milliseconds(100);  // as proxy/io has it
 
+std::string disaggregation_of(std::int64_t split) {
+  const std::string value = split == split_by_cost  ? "\"cost\""
+                            : split == split_always ? "\"always\""
+                            : split == split_never  ? "\"never\""
+                                                    : fmt::format("{}", split);
+  return fmt::format("[pool.disaggregation]\nconnector = \"nixl\"\nsplit = {}\n", value);
+}
+
+std::string_view role_name(endpoint_role role) {
+  return role == endpoint_role::prefill ? "prefill" : role == endpoint_role::decode ? "decode" : "both";
+}
+
 std::shared_ptr<const config> settings_of(const proxy_settings& how) {
   std::string text = "[routing]\n";
   if (how.block_bytes != 0) text += fmt::format("block_bytes = {}\n", how.block_bytes);
@@ -27,8 +39,11 @@ std::shared_ptr<const config> settings_of(const proxy_settings& how) {
     text += fmt::format("scrape_interval = \"{}ms\"\n", how.scrape_interval.count() / 1000000);
   text +=
       fmt::format("[[pool]]\nname = \"lab\"\nmodels = [\"*\"]\npolicy = \"{}\"\n", name(how.policy.route));
-  for (std::uint32_t i = 0; i < how.engines; ++i)
+  if (!how.roles.empty()) text += disaggregation_of(how.policy.split.value_or(split_by_cost));
+  for (std::uint32_t i = 0; i < how.engines; ++i) {
     text += fmt::format("[[pool.endpoint]]\nurl = \"http://127.0.0.1:{}\"\n", 20000 + i);
+    if (!how.roles.empty()) text += fmt::format("role = \"{}\"\n", role_name(how.roles[i]));
+  }
   const conf::loaded got = conf::load(text, "lab", [](std::string_view) { return std::nullopt; });
   if (!got.value) throw std::runtime_error(conf::to_string(got.errors.at(0)));
   return got.value;
@@ -104,7 +119,10 @@ void proxy::decide(passage& p, const request& r, instant now) {
     shared_->board.tell_speed(fleet_->endpoints[i].id, engines_.true_speed(i));
   p.order.clear();
   auto found = router_->decide(p.facts, *fleet_, now, rng_);
-  if (auto* plan = std::get_if<penstock::plan>(&found)) p.order = std::move(plan->candidates);
+  if (auto* plan = std::get_if<penstock::plan>(&found)) {
+    p.order = std::move(plan->candidates);
+    p.prefills = std::move(plan->prefills);
+  }
   if (p.order.empty() || how_.policy.by == brain::router) return;
   if (how_.policy.by == brain::oracle) {
     ask_oracle(p);
@@ -161,7 +179,31 @@ void proxy::ask_oracle(passage& p) {
   });
 }
 
-void proxy::dispatch(passage& p, const candidate& to, instant now) {
+void proxy::dispatch_prefill(passage& p, const candidate& to, instant now) {
+  const auto known = std::find_if(p.prefills.begin(), p.prefills.end(),
+                                  [&to](const candidate& c) { return c.endpoint == to.prefill; });
+  candidate from;
+  from.endpoint = to.prefill;
+  from.uncached_tokens = p.facts.prompt_tokens;
+  if (known != p.prefills.end()) from = *known;
+  p.prefill_lease = router_->dispatched(p.facts, *fleet_, from, now);
+  p.prefill_engine = engine_of(to.prefill);
+  p.target = to;
+}
+
+// As proxy/worker has it: the end of the prefill is what a first token tells elsewhere.
+void proxy::prefilled(passage& p, instant now) {
+  p.prefill_lease.first_token(now, true);
+  p.prefill_lease.ended(now, {});
+  p.prefill_lease = {};
+  tracker_.traffic(p.target.prefill, health::traffic_outcome::ok, now, now);
+}
+
+void proxy::dispatch(passage& p, candidate to, instant now) {
+  p.target = to;
+  p.sent = now;
+  // Behind a hand-off the last prompt token alone is computed.
+  if (to.prefill) to.uncached_tokens = std::min<std::uint64_t>(to.uncached_tokens, 1);
   p.lease = router_->dispatched(p.facts, *fleet_, to, now);
   p.predicted_prefill = router_->predicted_prefill(to);
   p.engine = engine_of(to.endpoint);
@@ -175,7 +217,9 @@ void proxy::dispatch(passage& p, const candidate& to, instant now) {
 
 void proxy::first_token(passage& p, instant now) {
   if (!p.facts.stream) return;
-  p.lease.first_token(now, true);
+  p.lease.first_token(now, !p.target.prefill);
+  if (p.target.prefill)
+    router_->handed_over(p.target.prefill, p.target.endpoint, p.target.uncached_tokens, now - p.sent);
   own_state& own = own_[p.engine];
   if (p.waiting) own.queued -= static_cast<double>(p.booked);
   p.waiting = false;
@@ -190,11 +234,14 @@ void proxy::ended(passage& p, const token_usage& usage, instant now) {
   p.lease.ended(now, usage);
   p.lease = {};
   if (usage.known) estimator_.learn(p.facts, usage.prompt);
+  router_->answered(p.facts.model, usage);
   tracker_.traffic(fleet_->endpoints[p.engine].id, health::traffic_outcome::ok, now, now);
   give_back(p);
 }
 
 void proxy::withdrawn(passage& p, instant) {
+  p.prefill_lease.withdraw();
+  p.prefill_lease = {};
   p.lease.withdraw();
   p.lease = {};
   give_back(p);

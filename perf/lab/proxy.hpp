@@ -39,16 +39,21 @@ struct proxy_settings {
   std::uint32_t block_bytes = 0;  // 0: the default
   duration scrape_interval{};     // 0: the default
   bool told_speeds = false;
+  std::vector<endpoint_role> roles;  // empty: engines do all themselves
   std::uint64_t seed = 1;
 };
 
 // One request on its way. Owned by the world; `lease` must not outlive the proxy.
 struct passage {
   request_facts facts;
-  std::vector<candidate> order;  // of a decision: whom to ask, best first
-  routing::work_lease lease;
+  std::vector<candidate> order;     // of a decision: whom to ask, best first
+  std::vector<candidate> prefills;  // ... and figures of the prefill engines they name
+  routing::work_lease lease, prefill_lease;
   std::uint32_t engine = 0;
-  std::uint64_t booked = 0;  // by the rule's own count
+  std::uint32_t prefill_engine = nobody;  // of a split request
+  candidate target;                       // where it was sent
+  instant sent{};                         // ... or its decode leg
+  std::uint64_t booked = 0;               // by the rule's own count
   bool counted = false, waiting = false;
   std::uint32_t imported = 0;  // the oracle's: tokens that came from the shared cache
   duration predicted_prefill{};
@@ -63,8 +68,11 @@ class proxy {
 
   // Ranks the engines for a request; empty: nobody can be asked.
   void decide(passage& p, const request& r, instant now);
-  // The request is sent to the candidate.
-  void dispatch(passage& p, const candidate& to, instant now);
+  // The first leg of a split request is sent, and has ended.
+  void dispatch_prefill(passage& p, const candidate& to, instant now);
+  void prefilled(passage& p, instant now);
+  // The request, or its decode leg, is sent to the candidate.
+  void dispatch(passage& p, candidate to, instant now);
   void first_token(passage& p, instant now);
   // A request that is not streamed reached the time at which its prefill should be over.
   void prefill_presumed(passage& p, instant now);

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <vector>
 
+#include "penstock/config.hpp"
 #include "workload.hpp"
 
 namespace penstock::lab {
@@ -115,10 +116,23 @@ bool read_number(std::string_view text, double& value) {
   return error == std::errc{} && end == text.data() + text.size();
 }
 
+// What decides between one engine and two.
+struct split_rule {
+  std::string_view name;
+  std::int64_t split;
+};
+constexpr split_rule split_rules[] = {
+    {"cost", split_by_cost}, {"never", split_never}, {"always", split_always}, {"threshold", 16}};
+
 // "lambda=4,w=100" for prefix, a number for a rule.
 bool read_parameter(std::string_view text, policy_spec& p) {
   if (p.chosen != nullptr) return read_number(text, p.parameter);
   double value = 0;
+  if (p.split) {
+    const bool good = *p.split >= 0 && read_number(text, value) && value >= 0 && value <= 1e9;
+    if (good) p.split = static_cast<std::int64_t>(value);
+    return good;
+  }
   if (text.starts_with("lambda=") && read_number(text.substr(7), value)) {
     p.lambda = value;
     return true;
@@ -139,6 +153,8 @@ std::string policy_help() {
   for (const rule& r : table) text += fmt::format("  {:<13} {}\n", r.name, r.text);
   text +=
       "  oracle        one infinite cache shared by all engines, and their true queues\n"
+      "  cost, never, always, threshold:TOKENS\n"
+      "                with --roles: when requests are split (llm-d's threshold is 16 uncached tokens)\n"
       "  A rule's constant follows a colon (sticky:5); +ours behind a rule gives it Penstock's queue and "
       "belief\n  instead of its published signals. For experiments: prefix:lambda=4, prefix:w=0.\n";
   return text;
@@ -171,6 +187,11 @@ std::optional<policy_spec> parse_policy(std::string_view text, std::string& erro
   if (base == "session_hash") {
     known = p.hash_session = true;
     p.route = policy::consistent_hash;
+  }
+  for (const split_rule& v : split_rules) {
+    if (v.name != base) continue;
+    known = true;
+    p.split = v.split;
   }
   if (base == "oracle") {
     known = true;

@@ -58,6 +58,8 @@ struct policy_spec {
   const rule* chosen = nullptr;
   double parameter = 0;
   bool ours = false;  // the rule reads our queue and our belief instead of its own
+  // Where engines have roles: what pool.disaggregation.split says.
+  std::optional<std::int64_t> split;
   // Overrides of routing settings, for experiments: `prefix:lambda=4`.
   std::optional<double> lambda, sequence_cost;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <queue>
+#include <string>
 #include <unordered_set>
 #include <utility>
 
@@ -18,19 +19,28 @@ using emulator::engine_event_kind;
 // Health needs a moment to find the engines; clients come after that.
 constexpr instant world_begin{std::chrono::seconds(1000)};
 constexpr instant first_arrival = world_begin + std::chrono::seconds(10);
-constexpr std::uint32_t most_deaths = 2;     // engines that one request may lose
-constexpr std::uint64_t attempts_an_id = 8;  // sequence id: request x this + attempt
+constexpr std::uint32_t most_deaths = 2;  // engines that one request may lose
+constexpr std::uint64_t attempts_an_id =
+    8;  // sequence id: request x this + 2 x attempt, + 1 for a prefill leg
 constexpr std::uint64_t oracle_kv_tokens = std::uint64_t{1} << 28;
 constexpr double oracle_sequence = 200;  // tokens that one more sequence is taken to cost
 
+std::uint64_t id_of(std::uint32_t index, std::uint32_t attempt, bool prefill_leg) {
+  return index * attempts_an_id + 2 * attempt + (prefill_leg ? 1 : 0);
+}
+std::uint32_t index_of(std::uint64_t id) { return static_cast<std::uint32_t>(id / attempts_an_id); }
+bool is_prefill_leg(std::uint64_t id) { return id % 2 == 1; }
+
 struct passenger {
   passage way;
-  instant arrived{}, sent{}, last_token{};
+  instant arrived{}, sent{}, began{}, last_token{};
   std::uint32_t attempt = 0, deaths = 0, cached = 0;
   bool has_token = false;
+  bool pinned = false;      // its prompt's KV waits at the prefill engine
+  std::uint32_t loads = 0;  // tokens of it that the decode engine fetches
 };
 
-enum class alarm : std::uint8_t { arrival, presume, leave, incident, recover };
+enum class alarm : std::uint8_t { arrival, presume, leave, incident, recover, contact, loaded };
 
 struct alarm_entry {
   instant at;
@@ -43,8 +53,10 @@ struct alarm_entry {
 };
 
 struct engine_place {
-  explicit engine_place(const emulator::engine_settings& s) : model(s), prefill_us(s.prefill_us) {}
+  engine_place(const emulator::engine_settings& s, const emulator::transfer_settings& t)
+      : model(s), link(t), prefill_us(s.prefill_us) {}
   emulator::engine_model model;
+  emulator::kv_link link;
   double prefill_us;
   instant away_until{}, blind_until{}, started_at = world_begin - std::chrono::seconds(500);
   std::uint64_t sequences = 0;                              // in flight: for the oracle
@@ -70,6 +82,14 @@ class world final : public engine_side {
   void arrive(std::uint32_t index);
   void try_engines(std::uint32_t index);
   bool submit(std::uint32_t index, const candidate& to, std::uint32_t engine);
+  bool submit_prefill(std::uint32_t index, const candidate& to);
+  bool enter(std::uint32_t index, std::uint32_t engine, bool prefill_leg);
+  void handle_prefill(std::uint32_t index, const engine_event& e);
+  void load(std::uint32_t index, std::uint32_t tokens);
+  void loaded(std::uint32_t index);
+  void unpin(std::uint32_t index);
+  void leave(std::uint32_t index);
+  void retry(std::uint32_t index);
   void handle(const engine_event& e);
   void finish(std::uint32_t index, const engine_event& e);
   void forget(std::uint32_t index);
@@ -85,7 +105,7 @@ class world final : public engine_side {
   proxy proxy_;
   std::vector<std::unique_ptr<passenger>> passengers_;
   std::vector<std::vector<std::uint32_t>> followers_;
-  std::vector<float> ttft_;
+  std::vector<float> ttft_, pace_;
   std::priority_queue<alarm_entry, std::vector<alarm_entry>, std::greater<>> alarms_;
   std::unordered_set<std::uint64_t> known_;  // the oracle's shared cache
   std::vector<engine_event> events_;
@@ -103,6 +123,7 @@ proxy_settings settings_for(const run_settings& how) {
   p.block_bytes = how.block_bytes;
   p.scrape_interval = how.scrape_interval;
   p.seed = how.seed;
+  p.roles = how.roles;
   p.told_speeds = how.told_speeds;
   p.kv_tokens = how.engines[0].kv_tokens;
   p.peak_rate = how.engines[0].prefill_us > 0 ? 1e6 / how.engines[0].prefill_us : 1e6;
@@ -119,12 +140,13 @@ run_settings with_shared_cache(run_settings how) {
 world::world(const workload& load, const run_settings& how)
     : load_(load),
       how_(with_shared_cache(how)),
-      engines_(how_.engines.begin(), how_.engines.end()),
       proxy_(settings_for(how), *this),
       passengers_(load.requests.size()),
       followers_(load.requests.size()),
       ttft_(load.requests.size(), -1.0F),
+      pace_(load.requests.size(), -1.0F),
       open_(load.requests.size()) {
+  for (const emulator::engine_settings& e : how_.engines) engines_.emplace_back(e, how_.transfer);
   for (std::uint32_t i = 0; i < load.requests.size(); ++i) {
     const request& r = load.requests[i];
     if (r.follows == nobody) {
@@ -188,6 +210,15 @@ void world::try_engines(std::uint32_t index) {
   const std::vector<candidate> order = p.way.order;
   for (const candidate& c : order) {
     const std::uint32_t engine = proxy_.engine_of(c.endpoint);
+    const std::uint32_t first = c.prefill ? proxy_.engine_of(c.prefill) : engine;
+    if (!reachable(first)) {
+      proxy_.unreachable(first, now_);
+      continue;
+    }
+    if (c.prefill) {
+      if (!submit_prefill(index, c)) give_up(index);
+      return;
+    }
     if (!reachable(engine)) {
       proxy_.unreachable(engine, now_);
       continue;
@@ -198,27 +229,84 @@ void world::try_engines(std::uint32_t index) {
   give_up(index);
 }
 
-bool world::submit(std::uint32_t index, const candidate& to, std::uint32_t engine) {
+// Puts a request or one of its legs into the engine's queue.
+bool world::enter(std::uint32_t index, std::uint32_t engine, bool prefill_leg) {
   passenger& p = *passengers_[index];
   const request& r = load_.requests[index];
   engine_place& place = engines_[engine];
   emulator::sequence s;
-  s.id = index * attempts_an_id + p.attempt;
+  s.id = id_of(index, p.attempt, prefill_leg);
   s.prompt_tokens = r.input_tokens();
-  s.max_output_tokens = r.output_tokens;
+  s.max_output_tokens = prefill_leg ? 1 : r.output_tokens;
   s.names = names_of(r, place.model.settings().block_tokens);
-  p.way.imported = how_.policy.by == brain::oracle ? imported(r) : 0;
   s.imported_tokens = p.way.imported;
-  proxy_.dispatch(p.way, to, now_);
+  s.keep_kv = prefill_leg;
+  s.load_kv = !prefill_leg && p.way.target.prefill;
   p.sent = now_;
-  p.cached = s.imported_tokens;
-  ++place.sequences;
-  if (!place.model.submit(std::move(s), now_)) {  // longer than its memory: a client's mistake
-    --place.sequences;
-    return false;
-  }
+  const bool fits = place.model.submit(std::move(s), now_);
+  if (fits) ++place.sequences;
+  return fits;  // else it is longer than the engine's memory: a client's mistake
+}
+
+bool world::submit(std::uint32_t index, const candidate& to, std::uint32_t engine) {
+  passenger& p = *passengers_[index];
+  const request& r = load_.requests[index];
+  p.way.imported = how_.policy.by == brain::oracle ? imported(r) : 0;
+  if (!to.prefill) p.cached = p.way.imported;
+  proxy_.dispatch(p.way, to, now_);
+  if (!enter(index, engine, false)) return false;
   if (!r.streamed) schedule(now_ + p.way.predicted_prefill, alarm::presume, index, p.attempt);
   return true;
+}
+
+bool world::submit_prefill(std::uint32_t index, const candidate& to) {
+  passenger& p = *passengers_[index];
+  proxy_.dispatch_prefill(p.way, to, now_);
+  return enter(index, p.way.prefill_engine, true);
+}
+
+// The decode leg follows when the prefill leg has ended.
+void world::handle_prefill(std::uint32_t index, const engine_event& e) {
+  passenger& p = *passengers_[index];
+  if (e.kind == engine_event_kind::started) p.cached = e.cached;
+  if (e.kind != engine_event_kind::finished) return;
+  --engines_[p.way.prefill_engine].sequences;
+  p.pinned = true;
+  proxy_.prefilled(p.way, e.at);
+  const candidate to = p.way.target;
+  const std::uint32_t engine = proxy_.engine_of(to.endpoint);
+  if (!reachable(engine)) {
+    proxy_.unreachable(engine, now_);
+    return retry(index);
+  }
+  if (!submit(index, to, engine)) give_up(index);
+}
+
+// The decode engine has room for the KV: it speaks to the prefill engine, and then the bytes come.
+void world::load(std::uint32_t index, std::uint32_t tokens) {
+  passenger& p = *passengers_[index];
+  p.loads = tokens;
+  const std::string name = std::to_string(p.way.prefill_engine);
+  schedule(engines_[p.way.engine].link.meet(name, now_), alarm::contact, index, p.attempt);
+}
+
+void world::loaded(std::uint32_t index) {
+  passenger& p = *passengers_[index];
+  const request& r = load_.requests[index];
+  engine_place& to = engines_[p.way.engine];
+  const std::uint64_t id = id_of(index, p.attempt, false);
+  if (p.pinned) {
+    unpin(index);
+    to.model.kv_loaded(id, r.output_tokens, names_of(r, to.model.settings().block_tokens), now_);
+  } else {
+    to.model.kv_lost(id, now_);  // the prefill engine died: computed here after all
+  }
+}
+
+void world::unpin(std::uint32_t index) {
+  passenger& p = *passengers_[index];
+  if (!std::exchange(p.pinned, false)) return;
+  engines_[p.way.prefill_engine].model.unpin(id_of(index, p.attempt, true), now_);
 }
 
 // What of the prompt anybody has sent before, and notes the rest.
@@ -234,15 +322,18 @@ std::uint32_t world::imported(const request& r) {
 }
 
 void world::handle(const engine_event& e) {
-  const auto index = static_cast<std::uint32_t>(e.sequence / attempts_an_id);
+  const std::uint32_t index = index_of(e.sequence);
+  if (is_prefill_leg(e.sequence)) return handle_prefill(index, e);
   passenger& p = *passengers_[index];
   switch (e.kind) {
-    case engine_event_kind::started: p.cached = e.cached; break;
-    case engine_event_kind::preempted:
-    case engine_event_kind::load: break;  // no hand-offs here
+    case engine_event_kind::started:
+      if (!p.way.target.prefill) p.cached = e.cached;
+      break;
+    case engine_event_kind::preempted: break;
+    case engine_event_kind::load: load(index, e.tokens); break;
     case engine_event_kind::first_token:
       p.has_token = true;
-      p.last_token = e.at;
+      p.began = p.last_token = e.at;
       ttft_[index] = static_cast<float>(seconds(e.at - p.arrived));
       result_.prompt_tokens += load_.requests[index].input_tokens();
       result_.cached_tokens += p.cached;
@@ -265,6 +356,8 @@ void world::finish(std::uint32_t index, const engine_event& e) {
   usage.known = true;
   usage.cached_known = r.tells_cached;
   usage.cached = r.tells_cached ? p.cached : 0;
+  pace_[index] = e.tokens > 1 ? static_cast<float>(seconds(e.at - p.began) / (e.tokens - 1)) : 0.0F;
+  if (p.way.target.prefill) ++result_.split;
   --engines_[p.way.engine].sequences;
   if (r.output_id != 0) known_.insert(r.output_id);
   proxy_.ended(p.way, usage, e.at);
@@ -282,7 +375,8 @@ void world::forget(std::uint32_t index) {
 
 void world::give_up(std::uint32_t index) {
   passenger& p = *passengers_[index];
-  if (p.way.counted) proxy_.withdrawn(p.way, now_);
+  unpin(index);
+  proxy_.withdrawn(p.way, now_);
   ++result_.failed;
   forget(index);
 }
@@ -294,18 +388,43 @@ void world::go_away(std::uint32_t engine, duration lasts) {
   place.preempted_before += c.preemptions;
   place.away_until = place.started_at = now_ + lasts;
   place.sequences = 0;
-  for (const std::uint64_t id : place.model.restart()) {
-    const auto index = static_cast<std::uint32_t>(id / attempts_an_id);
-    passenger& p = *passengers_[index];
-    proxy_.withdrawn(p.way, now_);
-    proxy_.cut(engine, p.sent, now_);
-    ++p.attempt;
-    if (p.has_token || ++p.deaths >= most_deaths) {
-      give_up(index);
-    } else {
-      try_engines(index);
-    }
+  // What was pinned there is lost with it.
+  for (std::uint32_t i = 0; i < passengers_.size(); ++i) {
+    if (passengers_[i] != nullptr && passengers_[i]->way.prefill_engine == engine)
+      passengers_[i]->pinned = false;
   }
+  for (engine_place& other : engines_) other.link.forget(std::to_string(engine));
+  for (const std::uint64_t id : place.model.restart()) {
+    proxy_.cut(engine, passengers_[index_of(id)]->sent, now_);
+    retry(index_of(id));
+  }
+}
+
+// An engine died under the request.
+void world::retry(std::uint32_t index) {
+  passenger& p = *passengers_[index];
+  unpin(index);
+  proxy_.withdrawn(p.way, now_);
+  ++p.attempt;
+  if (p.has_token || ++p.deaths >= most_deaths) {
+    give_up(index);
+  } else {
+    try_engines(index);
+  }
+}
+
+void world::leave(std::uint32_t index) {
+  passenger& p = *passengers_[index];
+  for (const bool prefill_leg : {false, true}) {
+    const std::uint32_t engine = prefill_leg ? p.way.prefill_engine : p.way.engine;
+    if (engine >= engines_.size()) continue;
+    if (engines_[engine].model.cancel(id_of(index, p.attempt, prefill_leg), now_))
+      --engines_[engine].sequences;
+  }
+  unpin(index);
+  proxy_.withdrawn(p.way, now_);
+  ++result_.left;
+  forget(index);
 }
 
 void world::happen(engine_incident& what) {
@@ -332,12 +451,14 @@ void world::ring(const alarm_entry& a) {
       if (p != nullptr && p->attempt == a.attempt) proxy_.prefill_presumed(p->way, now_);
       break;
     case alarm::leave:
-      if (p == nullptr) break;
-      engines_[p->way.engine].model.cancel(a.index * attempts_an_id + p->attempt);
-      --engines_[p->way.engine].sequences;
-      proxy_.withdrawn(p->way, now_);
-      ++result_.left;
-      forget(a.index);
+      if (p != nullptr) leave(a.index);
+      break;
+    case alarm::contact:
+      if (p == nullptr || p->attempt != a.attempt) break;
+      schedule(engines_[p->way.engine].link.transfer(p->loads, now_), alarm::loaded, a.index, a.attempt);
+      break;
+    case alarm::loaded:
+      if (p != nullptr && p->attempt == a.attempt) loaded(a.index);
       break;
     case alarm::incident: {
       engine_incident& what = how_.incidents[a.index];
@@ -376,13 +497,16 @@ void world::step() {
 
 run_result world::run() {
   while (open_ > 0) step();
-  for (const float t : ttft_) {
-    if (t >= 0) result_.ttft_s.push_back(t);
+  for (std::size_t i = 0; i < ttft_.size(); ++i) {
+    if (ttft_[i] < 0) continue;
+    result_.ttft_s.push_back(ttft_[i]);
+    result_.pace_s.push_back(pace_[i]);
   }
   for (const engine_place& e : engines_) {
     const emulator::engine_counters c = e.model.counters();
     result_.computed.push_back(e.computed_before + c.computed_tokens);
     result_.preemptions += e.preempted_before + c.preemptions;
+    result_.pinned_blocks += c.kv_blocks_pinned;
   }
   result_.lasted_s = seconds(now_ - first_arrival);
   return std::move(result_);

@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "emulator/model/engine_model.hpp"
+#include "emulator/model/kv_transfer.hpp"
 #include "histogram.hpp"
+#include "penstock/config.hpp"
 #include "rules.hpp"
 #include "workload.hpp"
 
@@ -39,19 +41,24 @@ struct run_settings {
   std::vector<emulator::engine_settings> engines;
   policy_spec policy;
   std::vector<engine_incident> incidents;
-  std::uint32_t block_bytes = 0;  // 0: the default
-  duration scrape_interval{};     // 0: the default
-  bool told_speeds = false;       // the router knows each engine's true speed from the beginning
+  std::uint32_t block_bytes = 0;         // 0: the default
+  duration scrape_interval{};            // 0: the default
+  std::vector<endpoint_role> roles;      // of the engines, where requests may be split; empty: not
+  emulator::transfer_settings transfer;  // of KV, into each engine
+  bool told_speeds = false;              // the router knows each engine's true speed from the beginning
   std::uint64_t seed = 1;
 };
 
 struct run_result {
   std::vector<float> ttft_s;  // of those that had a first token, in the order of the workload
+  std::vector<float> pace_s;  // of the same: mean seconds between their tokens; -1: it was cut off
   histogram gaps;             // seconds between tokens of one answer
   std::uint64_t served = 0, failed = 0, left = 0;
+  std::uint64_t split = 0;                             // of those that were served
   std::uint64_t prompt_tokens = 0, cached_tokens = 0;  // of requests that had a first token
   std::vector<std::uint64_t> computed;                 // prefill tokens by engine
   std::uint64_t preemptions = 0;
+  std::uint64_t pinned_blocks = 0;  // held for hand-offs when all was over: none, or something leaked
   double lasted_s = 0;
 };
 

@@ -32,17 +32,21 @@ TEST_CASE("the histogram is right within its bins") {
 TEST_CASE("figures of a run") {
   run_result r;
   r.ttft_s = {1, 2, 3, 6};
+  r.pace_s = {0.01F, 0.2F, 0.01F, -1};
   r.served = 4;
   r.failed = 1;
+  r.split = 1;
   r.prompt_tokens = 100;
   r.cached_tokens = 25;
   r.computed = {30, 10};
-  const figures f = figures_of(r, std::chrono::seconds(2));
+  const figures f = figures_of(r, {std::chrono::seconds(2), std::chrono::milliseconds(50)});
   CHECK(f.mean == 3);
   CHECK(f.p50 == 2);
   CHECK(f.p99 == 6);
   CHECK(f.hit_rate == 0.25);
   CHECK(f.within_slo == doctest::Approx(0.4));  // a failure is no success
+  CHECK(f.goodput == doctest::Approx(0.2));     // the second was soon enough and then too slow
+  CHECK(f.split == 0.25);
   CHECK(f.imbalance == 1.5);
 }
 

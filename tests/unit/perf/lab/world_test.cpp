@@ -30,7 +30,7 @@ workload load_of(const char* name, std::uint32_t requests, double load = 0.6) {
 }
 
 std::string json(const workload& w, const run_settings& s) {
-  policy_runs p{s.policy.name, {figures_of(simulate(w, s), std::chrono::seconds(2))}};
+  policy_runs p{s.policy.name, {figures_of(simulate(w, s), {})}};
   return json_of({&p, 1});
 }
 
@@ -123,6 +123,60 @@ TEST_CASE("half the speed costs about double, and the router takes notice") {
   CHECK(told.computed[0] * 3 < told.computed[1] * 2);
 }
 
+TEST_CASE("one engine or two: what each rule does, and nothing stays pinned") {
+  const workload w = load_of("documents", 200);
+  using enum endpoint_role;
+  for (const std::vector<endpoint_role>& roles : {std::vector{prefill, decode, decode}, {both, both, both}}) {
+    for (const char* policy : {"never", "always", "threshold:16", "threshold:2000", "cost"}) {
+      CAPTURE(policy);
+      run_settings s = settings(policy);
+      s.roles = roles;
+      const run_result r = simulate(w, s);
+      CHECK(r.served == w.requests.size());
+      CHECK(r.pinned_blocks == 0);
+      if (policy == std::string("never")) CHECK(r.split == 0);
+      if (policy == std::string("always")) CHECK(r.split == r.served);
+      if (policy == std::string("threshold:2000")) CHECK((r.split > 0 && r.split < r.served));
+      CHECK(json(w, s) == json(w, s));
+    }
+  }
+}
+
+TEST_CASE("a split request alone has the TTFT of its parts") {
+  workload w{"one", {}, {}};
+  request q;
+  q.segments = {{7, 1000, 4}};
+  q.output_tokens = 3;
+  w.requests.push_back(q);
+  run_settings s = settings("always", 2);
+  s.roles = {endpoint_role::prefill, endpoint_role::decode};
+  s.transfer = {327680, 5e9, std::chrono::milliseconds(1), std::chrono::milliseconds(250)};
+  const run_result r = simulate(w, s);
+  REQUIRE(r.ttft_s.size() == 1);
+  const double prefill = (12601.3 + 1000 * 76.42) * 1e-6, moved = 1000 * 327680 / 5e9;
+  const double last = (12601.3 + 76.42) * 1e-6;  // the last prompt token is computed by the decode engine
+  CHECK(static_cast<double>(r.ttft_s[0]) == doctest::Approx(prefill + 0.25 + moved + 0.001 + last));
+  CHECK(static_cast<double>(r.pace_s[0]) == doctest::Approx((12601.3 + 66.84) * 1e-6));
+}
+
+TEST_CASE("split requests when engines die and clients leave") {
+  workload w = load_of("agents", 300);
+  prng rng(3);
+  roughen(w, rng);
+  std::string error;
+  for (const char* policy : {"always", "cost"}) {
+    CAPTURE(policy);
+    run_settings s = settings(policy, 4);
+    s.roles = {endpoint_role::prefill, endpoint_role::prefill, endpoint_role::decode, endpoint_role::both};
+    s.incidents.push_back(*parse_incident("restart:*@20s+10s/40s", error));
+    const run_result r = simulate(w, s);
+    CHECK(r.left > 0);
+    CHECK(r.failed > 0);
+    CHECK(r.served + r.left + r.failed == w.requests.size());
+    CHECK(r.pinned_blocks == 0);
+  }
+}
+
 TEST_CASE("incidents are read from their text") {
   std::string error;
   const auto e = parse_incident("restart:*@300s+20s/5m", error);
@@ -154,6 +208,10 @@ TEST_CASE("the command line names what is wrong with it") {
                                              {"--shape", "unique", "--rate", "fast"},
                                              {"--shape", "unique", "--fast"},
                                              {"--shape", "uniqe"},
+                                             {"--shape", "unique", "--policy", "cost"},
+                                             {"--shape", "unique", "--roles", "prefill:2,decode:1"},
+                                             {"--shape", "unique", "--roles", "both:4", "--policy", "oracle"},
+                                             {"--shape", "unique", "--roles", "cook:4"},
                                              {"--shape", "unique", "--trace", "x"}}) {
     m.clear();
     CHECK_FALSE(parse_options(bad, m));
