@@ -120,6 +120,8 @@ struct endpoint_config {
   int data_parallel_rank = -1;        // -1: none
   std::string engine_label;           // value of the `engine` label of this endpoint's series; "": any
   std::string bootstrap;              // host:port of a prefill engine's bootstrap server; "": none
+  std::string bootstrap_host;         // taken apart, or the connector's default; v6 without brackets
+  std::uint16_t bootstrap_port = 0;   // filled with every published configuration; 0: none
   std::uint32_t tensor_parallel = 0;  // 0: not stated
 };
 

@@ -16,6 +16,24 @@ constexpr std::string_view name(connector_kind v) {
   return names[static_cast<std::size_t>(v)];
 }
 
+// What configuration and decisions must know of a connector.
+struct connector_traits {
+  bool spoken;               // this version hands over with it
+  bool decode_serves_alone;  // an engine of role decode can also take a whole request
+  bool bootstrap;            // the engines find each other through a server of the prefill engine
+};
+constexpr connector_traits traits(connector_kind v) {
+  // SGLang's decode engines have no prefill path: they answer 400 to what comes without a room.
+  constexpr connector_traits rows[] = {
+      {.spoken = true, .decode_serves_alone = true, .bootstrap = false},   // nixl
+      {.spoken = false, .decode_serves_alone = true, .bootstrap = true},   // mooncake
+      {.spoken = false, .decode_serves_alone = false, .bootstrap = true},  // sglang
+      {.spoken = false, .decode_serves_alone = true, .bootstrap = false},  // trtllm
+      {.spoken = false, .decode_serves_alone = true, .bootstrap = false},  // moriio
+  };
+  return rows[static_cast<std::size_t>(v)];
+}
+
 // Why a request was split, or was not.
 enum class split_choice : std::uint8_t {
   not_asked,     // its pool does not split requests

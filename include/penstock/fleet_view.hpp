@@ -59,6 +59,8 @@ struct endpoint_view {
   engine_state engine;
   bool models_known = false;
   std::vector<served_model> models;
+  // What its bootstrap server calls its data-parallel ranks, by rank (mooncake); empty: not known.
+  std::vector<std::string> rank_ids;
 };
 
 struct pool_view {

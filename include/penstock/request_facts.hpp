@@ -74,6 +74,7 @@ struct request_facts {
   bool echo = false;             // the answer repeats the prompt
   bool prompt_logprobs = false;  // ... or tells about it
   bool beam_search = false;
+  bool best_of = false;  // more answers are made than told
   bool prompt_embeds = false;
   bool prompt_array = false;    // completions: a list of prompts, be it of one
   std::uint8_t carried_by = 0;  // connectors that can carry it: bit 1 << connector_kind

@@ -241,7 +241,7 @@ std::variant<plan, api_error> router::decide(const request_facts& facts, const f
     if (!home || !m.keep_only(home)) return refuse_response(facts.previous_response_id);
   }
   const bool splits = pool.disaggregation.enabled && !pinned;
-  if (splits && !decode_serves_alone(pool.disaggregation.connector)) {
+  if (splits && !traits(pool.disaggregation.connector).decode_serves_alone) {
     std::erase_if(m.drafts, [&](const draft& d) {
       return fleet.endpoints[pool.endpoints[d.position]].settings.role == endpoint_role::decode;
     });

@@ -30,14 +30,12 @@ double own_speed(const candidate& c, double pool_speed) { return c.speed > 0 ? c
 
 }  // namespace
 
-bool decode_serves_alone(connector_kind connector) { return connector != connector_kind::sglang; }
-
 void gather_sides(const fleet_view& fleet, const model_route& route, std::span<const std::uint64_t> keys,
                   pair_sides& out) {
   out.prefills.clear();
   out.decodes.clear();
   const pool_view& pool = fleet.pools[route.pool];
-  const bool both_pair = decode_serves_alone(pool.disaggregation.connector);
+  const bool both_pair = traits(pool.disaggregation.connector).decode_serves_alone;
   for (std::uint32_t p = 0; p < pool.endpoints.size(); ++p) {
     const std::uint32_t i = pool.endpoints[p];
     if (i >= fleet.endpoints.size()) continue;

@@ -22,9 +22,6 @@ struct pair_sides {
 void gather_sides(const fleet_view& fleet, const model_route& route, std::span<const std::uint64_t> keys,
                   pair_sides& out);
 
-// SGLang's decode engines have no prefill path and take no whole request.
-bool decode_serves_alone(connector_kind connector);
-
 // One pair that could serve.
 struct priced_pair {
   double score = 0;    // seconds with the prefix penalty: what pairs are ordered by

@@ -175,6 +175,7 @@ class scalar_reader {
     }
     if (auto error = read_count(field::max_output_tokens, "max_output_tokens", output_tokens)) return error;
     out_.n = std::max({n, best_of, 1U});
+    out_.best_of = best_of > std::max(n, 1U);
     if (api_ == api_kind::responses) {
       out_.max_tokens = output_tokens;
     } else {

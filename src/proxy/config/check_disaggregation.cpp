@@ -12,6 +12,15 @@ namespace {
 
 using enum endpoint_role;
 
+std::string spoken_names() {
+  std::string out;
+  for (std::size_t i = 0; i < connector_count; ++i) {
+    const auto kind = static_cast<connector_kind>(i);
+    if (traits(kind).spoken) out += (out.empty() ? "" : ", ") + in_quotes(name(kind));
+  }
+  return out;
+}
+
 class disaggregation_checker {
  public:
   disaggregation_checker(const pool_config& pool, const std::string& path, report& out)
@@ -20,11 +29,11 @@ class disaggregation_checker {
   void run() {
     if (!how_.enabled) return check_roles_without();
     // The others are known by name and checked, so that a configuration can be prepared.
-    if (how_.connector != connector_kind::nixl)
+    if (!traits(how_.connector).spoken)
       out_.error(path_ + ".disaggregation.connector",
                  fmt::format("pool {}: the connector {} is not supported by this version",
                              in_quotes(pool_.name), in_quotes(name(how_.connector))),
-                 "\"nixl\" is");
+                 fmt::format("spoken: {}", spoken_names()));
     check_partners();
     if (how_.connector == connector_kind::sglang) check_sglang();
     for (std::size_t i = 0; i < pool_.endpoints.size(); ++i) check_bootstrap(i);
@@ -105,13 +114,19 @@ class disaggregation_checker {
 
   void check_bootstrap(std::size_t i) {
     const endpoint_config& e = pool_.endpoints[i];
-    const bool asked = how_.connector == connector_kind::mooncake || how_.connector == connector_kind::sglang;
+    const bool asked = traits(how_.connector).bootstrap;
     if (e.bootstrap.empty()) {
       if (how_.connector == connector_kind::mooncake && e.role != decode && out_.usable(key(i, "bootstrap")))
         out_.error(
             key(i, "url"),
             fmt::format("pool.endpoint: {} has no bootstrap address, which Mooncake's prefill engines need",
                         in_quotes(e.url)),
+            "add bootstrap = \"host:8998\"");
+      const bool nowhere = how_.connector == connector_kind::sglang && e.url.starts_with("unix:");
+      if (nowhere && e.role != decode && out_.usable(key(i, "bootstrap")))
+        out_.error(
+            key(i, "url"),
+            fmt::format("pool.endpoint: {} has no host where decode engines could find it", in_quotes(e.url)),
             "add bootstrap = \"host:8998\"");
       return;
     }

@@ -157,11 +157,35 @@ std::variant<endpoint_url, address_error> parse_endpoint_url(std::string_view te
   return out;
 }
 
+namespace {
+
+// SGLang's bootstrap server is on the engine's host, at SGLANG_BOOTSTRAP_PORT.
+void take_bootstrap_apart(const disaggregation_config& how, endpoint_config& endpoint) {
+  constexpr std::uint16_t sglang_port = 8998;
+  endpoint.bootstrap_host.clear();
+  endpoint.bootstrap_port = 0;
+  if (!how.enabled || !traits(how.connector).bootstrap || endpoint.role == endpoint_role::decode) return;
+  if (!endpoint.bootstrap.empty()) {
+    auto parsed = parse_listen_address(endpoint.bootstrap);
+    auto* address = std::get_if<listen_address>(&parsed);
+    if (address == nullptr) return;
+    endpoint.bootstrap_host = std::move(address->host);
+    endpoint.bootstrap_port = address->port;
+  } else if (how.connector == connector_kind::sglang && !endpoint.address.host.empty()) {
+    endpoint.bootstrap_host = endpoint.address.host;
+    endpoint.bootstrap_port = sglang_port;
+  }
+}
+
+}  // namespace
+
 void take_urls_apart(config& c) {
   for (pool_config& pool : c.pools)
-    for (endpoint_config& endpoint : pool.endpoints)
+    for (endpoint_config& endpoint : pool.endpoints) {
       if (auto parsed = parse_endpoint_url(endpoint.url); auto* url = std::get_if<endpoint_url>(&parsed))
         endpoint.address = std::move(*url);
+      take_bootstrap_apart(pool.disaggregation, endpoint);
+    }
 }
 
 std::variant<listen_address, address_error> parse_listen_address(std::string_view text) {

@@ -103,7 +103,7 @@ void request_flow::prefill_ended(instant now, actions& out) {
   if (!handed) {
     // The engine did not hand on what it computed. Where decode engines prefill as well, that is what is
     // left.
-    if (!handoff::row(plan_.connector).decode_serves_alone)
+    if (!traits(plan_.connector).decode_serves_alone)
       return prefill_failed(fault::none, reason::handoff_failed, budget_.take(), now, out);
     release_prefill(out);
     plan_.candidates[attempt_].prefill = {};

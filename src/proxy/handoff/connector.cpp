@@ -1,52 +1,51 @@
 #include "proxy/handoff/connector.hpp"
 
+#include <algorithm>
+
 #include "proxy/handoff/body_edits.hpp"
+#include "proxy/handoff/legs.hpp"
 
 namespace penstock::handoff {
 namespace {
 
 using namespace std::chrono_literals;
 
-// One token is all that a prefill leg generates, and it is thrown away: decode computes it again. min_tokens,
-// since an end-of-text as the first token would end the request before older vLLMs hand anything on.
-void prime(const request_body& body, body_edits& edits) {
-  if (body.facts.api == api_kind::responses) {
-    edits.set(body_key::max_output_tokens, "max_output_tokens", "1");
-  } else {
-    edits.set(body_key::max_tokens, "max_tokens", "1");
-    edits.set(body_key::max_completion_tokens, "max_completion_tokens", "1");
-    edits.set(body_key::min_tokens, "min_tokens", "1");
-  }
-  edits.replace(body_key::stream, "false");  // a streamed prefill answer has no parameters (vLLM 0.32)
-  edits.drop_stream_options();
-}
-
-void nixl_prefill(const request_body& body, const terms&, splices& out) {
-  body_edits edits(body);
-  prime(body, edits);
-  edits.add("kv_transfer_params",
-            R"({"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,)"
-            R"("remote_block_ids":null,"remote_host":null,"remote_port":null})");
-  edits.finish(out);
-}
-
-void nixl_decode(const request_body& body, const terms& said, splices& out) {
-  body_edits edits(body);
-  edits.add("kv_transfer_params", said.params);
-  edits.finish(out);
-}
-
+// In the order of connector_kind; complete as far as traits() says that it is spoken.
 constexpr connector table[] = {
     {.kind = connector_kind::nixl,
      .order = dispatch::serial,
-     .decode_serves_alone = true,
+     .every_api = true,
      .batches = false,
      .freed_by_delivery = true,
+     .answers_once_fetched = false,
      .lease = 30s,
      .params_member = "kv_transfer_params",
      .prefill = nixl_prefill,
      .decode = nixl_decode},
+    {.kind = connector_kind::mooncake,
+     .order = dispatch::concurrent,
+     .every_api = true,
+     .batches = false,
+     .freed_by_delivery = true,
+     .answers_once_fetched = false,
+     .lease = 480s,  // VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT
+     .params_member = "",
+     .prefill = mooncake_prefill,
+     .decode = mooncake_decode},
+    {.kind = connector_kind::sglang,
+     .order = dispatch::concurrent,
+     .every_api = false,
+     .batches = true,
+     .freed_by_delivery = false,
+     .answers_once_fetched = true,
+     .lease = 300s,  // SGLANG_DISAGGREGATION_WAITING_TIMEOUT
+     .params_member = "",
+     .prefill = sglang_leg,
+     .decode = sglang_leg},
 };
+
+// Each choice has a name of its own in both bodies. Chains of prompts are counted up to 1,024.
+constexpr std::uint64_t most_choices = 1000;
 
 }  // namespace
 
@@ -66,6 +65,11 @@ void make_stream(const request_body& body, splices& out) {
   edits.finish(out);
 }
 
+std::uint64_t choices_of(const request_facts& facts) {
+  const std::uint64_t prompts = facts.prompt_array ? std::max<std::uint64_t>(facts.prompts.size(), 1) : 1;
+  return prompts * facts.n;
+}
+
 std::uint8_t carriers(const request_facts& facts) {
   switch (facts.api) {
     case api_kind::chat:
@@ -78,10 +82,13 @@ std::uint8_t carriers(const request_facts& facts) {
   if (facts.pooling || facts.echo || facts.prompt_logprobs || facts.prompt_embeds) return 0;
   // The conversation's state is in one engine.
   if (!facts.previous_response_id.empty()) return 0;
-  const bool batch = facts.n > 1 || facts.beam_search || facts.prompt_array;
+  const bool usual = facts.api == api_kind::chat || facts.api == api_kind::completions;
+  const bool batch = facts.n > 1 || facts.prompt_array;
+  const bool searches = facts.beam_search || facts.best_of;
+  const bool few = choices_of(facts) <= most_choices;
   std::uint8_t out = 0;
   for (const connector& c : table) {
-    const bool carried = !batch || (c.batches && !facts.beam_search);
+    const bool carried = !searches && (!batch || (c.batches && few)) && (usual || c.every_api);
     if (carried) out |= static_cast<std::uint8_t>(1U << static_cast<unsigned>(c.kind));
   }
   return out;

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "penstock/bytes.hpp"
-#include "penstock/config.hpp"
+#include "penstock/disaggregation.hpp"
 #include "penstock/request_facts.hpp"
 #include "penstock/time.hpp"
 
@@ -21,9 +21,10 @@ enum class dispatch : std::uint8_t { serial, concurrent };
 struct terms {
   bytes_view params;          // serial: the object of the prefill answer, as it was
   std::uint64_t room = 0;     // concurrent: what both legs call this hand-off
-  bytes_view bootstrap_host;  // of the prefill engine
+  std::uint32_t ranks = 1;    // sglang: of the prefill engine; a room belongs to the rank room % ranks
+  bytes_view bootstrap_host;  // of the prefill engine; IPv6 without brackets
   std::uint16_t bootstrap_port = 0;
-  bytes_view engine_id;  // mooncake: of the prefill engine's rank
+  bytes_view engine_id;  // mooncake: of the prefill engine's rank; nothing in it needs an escape in JSON
 };
 
 // The client's body and where its members stand.
@@ -38,9 +39,10 @@ using splices = std::vector<splice>;
 struct connector {
   connector_kind kind;
   dispatch order;
-  bool decode_serves_alone;  // an engine of role decode can also take a whole request
-  bool batches;              // n > 1, best_of, several prompts: each choice finds its own KV
-  bool freed_by_delivery;    // a delivered decode request frees the blocks although nobody reads its answer
+  bool every_api;             // also responses and messages; else only chat and completions
+  bool batches;               // n > 1, several prompts: each choice finds its own KV
+  bool freed_by_delivery;     // a delivered decode request frees the blocks although nobody reads its answer
+  bool answers_once_fetched;  // a prefill answer ends when the decode engine has the blocks
   duration lease;
   std::string_view params_member;  // of a prefill answer; "": it has none
   void (*prefill)(const request_body&, const terms&, splices&);
@@ -53,8 +55,16 @@ const connector& row(connector_kind kind);
 void prefill_body(connector_kind kind, const request_body& body, const terms& said, splices& out);
 void decode_body(connector_kind kind, const request_body& body, const terms& said, splices& out);
 
+// A name for a concurrent hand-off: 63 bits made of `random`, congruent to `rank` modulo `ranks` (SGLang's
+// ranks of a prefill engine take what is theirs by that). Further choices of the request have the names
+// room + ranks, room + 2 * ranks and so on.
+std::uint64_t make_room(std::uint64_t random, std::uint32_t rank, std::uint32_t ranks);
+
 // The edit that makes a decode request a stream, so that its engine notices at once that nobody listens.
 void make_stream(const request_body& body, splices& out);
+
+// Sequences that a request is: prompts times n.
+std::uint64_t choices_of(const request_facts& facts);
 
 // The connectors (bit 1 << kind) that can carry a request. What a hand-off cannot carry would not fail but
 // give wrong text, so no option changes this: with several choices on one hand-off the first to finish frees

@@ -39,8 +39,8 @@ TEST_CASE("what a hand-off cannot carry is in one closed rule") {
     CHECK_FALSE(carries(nixl, member, api_kind::completions));
   }
   const auto prompt = [](std::string_view value) {
-    return carriers(facts_of(fmt::format(R"({{"model":"m","prompt":{}}})", value), api_kind::completions)) !=
-           0;
+    const auto facts = facts_of(fmt::format(R"({{"model":"m","prompt":{}}})", value), api_kind::completions);
+    return (carriers(facts) & 1U << static_cast<unsigned>(nixl)) != 0;
   };
   CHECK(prompt(R"("x")"));
   CHECK(prompt("[1,2,3]"));

@@ -1,0 +1,17 @@
+// The bodies of the legs, two functions a connector: what the table of connector.cpp consists of.
+#pragma once
+
+#include "proxy/handoff/body_edits.hpp"
+#include "proxy/handoff/connector.hpp"
+
+namespace penstock::handoff {
+
+// Each appends the edits of one leg, sorted, and leaves all else as the client wrote it.
+void nixl_prefill(const request_body& body, const terms& said, splices& out);
+void nixl_decode(const request_body& body, const terms& said, splices& out);
+void mooncake_prefill(const request_body& body, const terms& said, splices& out);
+void mooncake_decode(const request_body& body, const terms& said, splices& out);
+// Both legs of SGLang's.
+void sglang_leg(const request_body& body, const terms& said, splices& out);
+
+}  // namespace penstock::handoff
