@@ -28,8 +28,8 @@ constexpr connector_traits traits(connector_kind v) {
       {.spoken = true, .decode_serves_alone = true, .bootstrap = false},   // nixl
       {.spoken = false, .decode_serves_alone = true, .bootstrap = true},   // mooncake
       {.spoken = false, .decode_serves_alone = false, .bootstrap = true},  // sglang
-      {.spoken = false, .decode_serves_alone = true, .bootstrap = false},  // trtllm
-      {.spoken = false, .decode_serves_alone = true, .bootstrap = false},  // moriio
+      {.spoken = true, .decode_serves_alone = true, .bootstrap = false},   // trtllm
+      {.spoken = true, .decode_serves_alone = true, .bootstrap = false},   // moriio
   };
   return rows[static_cast<std::size_t>(v)];
 }

@@ -41,6 +41,7 @@ enum class body_key : std::uint8_t {
   min_tokens,
   cache_salt,
   prompt,
+  prompt_token_ids,
   count_
 };
 

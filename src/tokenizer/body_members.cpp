@@ -47,6 +47,7 @@ constexpr named_field named_fields[] = {
     {field::texts, "texts"},
     {field::tokens, "tokens"},
     {field::token_ids, "token_ids"},
+    {field::prompt_token_ids, "prompt_token_ids"},
     {field::cache_salt, "cache_salt"},
     {field::chat_template, "chat_template"},
     {field::reasoning_effort, "reasoning_effort"},

@@ -44,6 +44,7 @@ enum class field : std::uint8_t {
   texts,
   tokens,
   token_ids,
+  prompt_token_ids,
   // What changes the head of a prompt.
   cache_salt,
   chat_template,

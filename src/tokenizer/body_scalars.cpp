@@ -68,7 +68,8 @@ class scalar_reader {
         {body_key::max_output_tokens, field::max_output_tokens},
         {body_key::min_tokens, field::min_tokens},
         {body_key::cache_salt, field::cache_salt},
-        {body_key::prompt, field::prompt}};
+        {body_key::prompt, field::prompt},
+        {body_key::prompt_token_ids, field::prompt_token_ids}};
     for (const auto& [key, f] : noted) {
       if (members_[f] != json_doc::root)
         out_.members[static_cast<std::size_t>(key)] = doc_.range(members_[f]);

@@ -25,7 +25,9 @@ inline constexpr key_spec disaggregation_keys[] = {
      .type = value_type::choice,
      .fallback = "nixl",
      .choices = connector_names,
-     .text = "How the engines pass KV cache on. Only `nixl`, vLLM's, is supported by this version.",
+     .text =
+         "How the engines pass KV cache on: vLLM's `nixl` and `moriio` (read mode), TensorRT-LLM's `trtllm`; "
+         "`mooncake` and `sglang` are not supported by this version.",
      .member = slot_of<&disaggregation_config::connector>()},
     {.name = "split",
      .type = value_type::choice_or_count,

@@ -87,7 +87,8 @@ enum class action_kind : std::uint8_t {
   dispatch,      // book the work on it with routing
   send_request,  // write head and body to the engine
   first_token,   // tell routing; `flag`: it teaches prefill speed
-  answer_head,   // begin the client's answer with the engine's head; `flag`: an SSE answer
+  answer_head,   // begin the client's answer with the engine's head; `flag`: its length does not hold;
+                 // `bytes`: a type that replaces the engine's fields
   write,         // `bytes` to the client, in order; valid until the batch was flushed
   answer_error,  // the whole answer is request_flow::error() in the API's shape
   end_answer,    // the client's answer is complete

@@ -30,6 +30,7 @@ prefill_outcome prefill_leg::on(const engine_head& e, instant now) {
   if (state_ != prefill_state::waiting) return prefill_outcome::none;
   if (e.head->status != 200) return prefill_outcome::refused;
   state_ = prefill_state::reading;
+  head_ = e.head;
   // Engines answer once the prefill is done, so the blocks are pinned from now on, give or take the way here.
   lease_ = book_.open(prefill_, decode_, 0, now, length_);
   return prefill_outcome::none;
@@ -51,7 +52,12 @@ prefill_outcome prefill_leg::on(const engine_end&) {
   cached_known_ = said.cached_known;
   cached_ = said.cached_tokens;
   prompt_ = said.prompt_tokens;
+  if (said.finished) {
+    state_ = prefill_state::over;
+    return prefill_outcome::finished;
+  }
   params_.assign(said.params);
+  prompt_ids_.assign(said.prompt_ids);
   answer_ = std::string();
   if (!said.params.empty() || (said.read && handoff::row(connector_).params_member.empty())) {
     state_ = prefill_state::handed;

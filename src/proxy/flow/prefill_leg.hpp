@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "penstock/disaggregation.hpp"
 #include "penstock/ids.hpp"
@@ -34,6 +35,7 @@ enum class prefill_outcome : std::uint8_t {
   stale,        // a reused connection was dead: nothing was computed
   died,         // the engine was lost with the request in hand, or said what is not HTTP or too much
   handed,       // the decode leg may start
+  finished,     // nothing is left to decode: its answer is the client's
   no_params,    // a good answer that hands nothing on
 };
 
@@ -62,8 +64,13 @@ class prefill_leg {
   bool has_connection() const { return state_ < prefill_state::handed; }
   bool booked() const { return state_ == prefill_state::waiting || state_ == prefill_state::reading; }
 
+  // Once finished: the head, valid until the engine is released, and the body.
+  const http::response_head* head() const { return head_; }
+  std::string take_answer() { return std::move(answer_); }
+
   // Once handed.
   bytes_view params() const { return params_; }
+  bytes_view prompt_ids() const { return prompt_ids_; }
   handoff::lease& lease() { return lease_; }
   const handoff::lease& lease() const { return lease_; }
   bool cached_known() const { return cached_known_; }
@@ -74,7 +81,8 @@ class prefill_leg {
   handoff::ledger& book_;
   handoff::lease lease_;
   std::string answer_;  // while reading
-  std::string params_;
+  std::string params_, prompt_ids_;
+  const http::response_head* head_ = nullptr;
   std::uint64_t cached_ = 0, prompt_ = 0;
   duration length_;
   instant connect_ = never;

@@ -134,6 +134,8 @@ class request_flow {
   void prefill_refused(const http::response_head& head, instant now, actions& out);
   void prefill_failed(fault how, reason why, bool may, instant now, actions& out);
   void prefill_ended(instant now, actions& out);
+  void prefill_finished(instant now, actions& out);
+  void adopt_prefill(actions& out);
   void release_prefill(actions& out);
   void avoid(endpoint_id engine) { failed_.push_back(engine); }
   bool may_decode(instant now, actions& out);
@@ -185,6 +187,8 @@ class request_flow {
   bool first_token_told_ = false;
   bool closing_connect_ = false;  // while closing: a connection to the decode engine was asked for
   bool delivered_ = false;        // the answer leg's request is whole with its engine
+  bool reframed_ = false;         // the answer's body is not of the engine's length
+  bool as_events_ = false;        // the engine's answer was whole, the client gets it as a stream
 };
 
 }  // namespace penstock::flow

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "proxy/flow/request_flow.hpp"
+#include "proxy/handoff/whole_answer.hpp"
 
 namespace penstock::flow {
 namespace {
@@ -61,6 +62,7 @@ void request_flow::take_prefill(prefill_outcome what, const http::response_head*
                             deaths_ < 2 && budget_.take(), now, out);
     case prefill_outcome::handed:
     case prefill_outcome::no_params: return prefill_ended(now, out);
+    case prefill_outcome::finished: return prefill_finished(now, out);
   }
 }
 
@@ -84,15 +86,44 @@ void request_flow::prefill_refused(const http::response_head& head, instant now,
       return next_candidate(now, out);
     }
   }
-  // Its answer becomes the answer: no other engine was asked.
+  adopt_prefill(out);
+  head_ = &head;
+  take_answer_head(now, out);
+}
+
+// The prefill engine's answer becomes the answer: no other engine was asked.
+void request_flow::adopt_prefill(actions& out) {
   prefill_.reset();
   candidate& to = plan_.candidates[attempt_];
   to.endpoint = std::exchange(to.prefill, endpoint_id{});
   out.push_back({.kind = action_kind::adopt_prefill});
   has_engine_ = booked_ = true;
   state_ = state::waiting;
-  head_ = &head;
-  take_answer_head(now, out);
+}
+
+// Its first token ended the answer: what the prefill engine said is all that the client waits for, be it as a
+// stream.
+void request_flow::prefill_finished(instant now, actions& out) {
+  record_.prefill_done = now;
+  close_lease(closing::complete);
+  const http::response_head* head = prefill_->head();
+  const std::string said = prefill_->take_answer();
+  const bool wants_usage = inject_usage_ || facts_->client_wants_usage;
+  std::string events = facts_->stream ? handoff::answer_as_events(record_.api, said, wants_usage) : "";
+  adopt_prefill(out);
+  head_ = head;
+  record_.first_byte = now;
+  reframed_ = true;
+  if (events.empty()) {
+    const std::string& plain = kept_.emplace_back(handoff::plain_answer(said));
+    state_ = state::relaying;
+    handle(engine_bytes{plain}, now, out);
+    return end_relay(now, out);
+  }
+  as_events_ = true;
+  state_ = state::holding;
+  scan(kept_.emplace_back(std::move(events)), now, out);
+  end_stream(now, out);
 }
 
 void request_flow::prefill_ended(instant now, actions& out) {
@@ -306,9 +337,10 @@ void request_flow::close_prefill(prefill_outcome what, instant now, actions& out
       out.push_back({.kind = action_kind::connect});
       return;
     case prefill_outcome::no_params:
+    case prefill_outcome::finished:
       out.push_back({.kind = action_kind::complete_work, .of = leg::prefill});
       out.push_back({.kind = action_kind::keep_engine, .of = leg::prefill});
-      return end_closing(closing::expired, out);
+      return end_closing(what == prefill_outcome::finished ? closing::complete : closing::expired, out);
     case prefill_outcome::died:
       out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
       out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});

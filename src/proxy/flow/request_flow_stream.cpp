@@ -79,7 +79,9 @@ void request_flow::begin_stream(actions& out) {
   if (head_sent_) return;
   head_sent_ = true;
   record_.status = static_cast<std::uint16_t>(head_->status);
-  out.push_back({.kind = action_kind::answer_head, .flag = state_ != state::relaying});
+  out.push_back({.kind = action_kind::answer_head,
+                 .flag = reframed_ || state_ != state::relaying,
+                 .bytes = as_events_ ? "text/event-stream; charset=utf-8" : ""});
 }
 
 void request_flow::commit(actions& out) {

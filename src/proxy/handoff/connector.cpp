@@ -42,6 +42,26 @@ constexpr connector table[] = {
      .params_member = "",
      .prefill = sglang_leg,
      .decode = sglang_leg},
+    {.kind = connector_kind::trtllm,
+     .order = dispatch::serial,
+     .every_api = false,
+     .batches = false,
+     .freed_by_delivery = true,
+     .answers_once_fetched = false,
+     .lease = 60s,  // cache_transceiver_config.kv_transfer_timeout_ms
+     .params_member = "disaggregated_params",
+     .prefill = trtllm_context,
+     .decode = trtllm_generation},
+    {.kind = connector_kind::moriio,
+     .order = dispatch::serial,
+     .every_api = true,
+     .batches = false,
+     .freed_by_delivery = true,
+     .answers_once_fetched = false,
+     .lease = 60s,  // its defer_timeout, which newer ones have raised
+     .params_member = "kv_transfer_params",
+     .prefill = moriio_prefill,
+     .decode = nixl_decode},
 };
 
 // Each choice has a name of its own in both bodies. Chains of prompts are counted up to 1,024.

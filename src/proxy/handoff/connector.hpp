@@ -20,7 +20,8 @@ enum class dispatch : std::uint8_t { serial, concurrent };
 // What one hand-off says besides the client's words. Views outlive the call they are passed to.
 struct terms {
   bytes_view params;          // serial: the object of the prefill answer, as it was
-  std::uint64_t room = 0;     // concurrent: what both legs call this hand-off
+  bytes_view prompt_ids;      // trtllm: the prompt's tokens as the context engine cut them; may be empty
+  std::uint64_t room = 0;     // what both legs call this hand-off, where the proxy names it
   std::uint32_t ranks = 1;    // sglang: of the prefill engine; a room belongs to the rank room % ranks
   bytes_view bootstrap_host;  // of the prefill engine; IPv6 without brackets
   std::uint16_t bootstrap_port = 0;

@@ -19,10 +19,11 @@ enum class closing : std::uint8_t {
   delivered,  // nobody wanted the answer any more; a decode request was delivered to free the blocks
   lapsed,     // a decode leg was begun and lost before it was whole: freed, or held until the lease is over
   expired,    // no decode leg was begun: held until the lease is over
+  complete,   // the prefill answer was the whole answer: nothing was left to hold
 };
-inline constexpr std::size_t closing_count = 5;
+inline constexpr std::size_t closing_count = 6;
 constexpr std::string_view name(closing c) {
-  constexpr std::string_view names[] = {"fetched", "cut", "delivered", "lapsed", "expired"};
+  constexpr std::string_view names[] = {"fetched", "cut", "delivered", "lapsed", "expired", "complete"};
   return names[static_cast<std::size_t>(c)];
 }
 

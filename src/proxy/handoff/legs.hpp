@@ -11,6 +11,9 @@ void nixl_prefill(const request_body& body, const terms& said, splices& out);
 void nixl_decode(const request_body& body, const terms& said, splices& out);
 void mooncake_prefill(const request_body& body, const terms& said, splices& out);
 void mooncake_decode(const request_body& body, const terms& said, splices& out);
+void moriio_prefill(const request_body& body, const terms& said, splices& out);
+void trtllm_context(const request_body& body, const terms& said, splices& out);
+void trtllm_generation(const request_body& body, const terms& said, splices& out);
 // Both legs of SGLang's.
 void sglang_leg(const request_body& body, const terms& said, splices& out);
 

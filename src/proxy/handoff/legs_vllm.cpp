@@ -1,5 +1,5 @@
-// vLLM's connectors: NIXL, whose decode leg carries what the prefill leg answered, and Mooncake, where both
-// start at once with an id of ours.
+// vLLM's connectors: NIXL and MoRI-IO, whose decode leg carries what the prefill leg answered, and Mooncake,
+// where both start at once with an id of ours.
 #include <fmt/format.h>
 
 #include "proxy/handoff/legs.hpp"
@@ -14,7 +14,8 @@ void make_whole(body_edits& edits) {
 }
 
 // One token is all that a prefill leg generates, and it is thrown away: decode computes it again. min_tokens,
-// since an end-of-text as the first token would end the request before older vLLMs hand anything on.
+// since an end-of-text as the first token would end the request before older vLLMs (and MoRI-IO's connector)
+// hand anything on.
 void prime(const request_body& body, body_edits& edits) {
   if (body.facts.api == api_kind::responses) {
     edits.set(body_key::max_output_tokens, "max_output_tokens", "1");
@@ -61,6 +62,18 @@ void nixl_prefill(const request_body& body, const terms&, splices& out) {
 void nixl_decode(const request_body& body, const terms& said, splices& out) {
   body_edits edits(body);
   edits.add("kv_transfer_params", said.params);
+  edits.finish(out);
+}
+
+// MoRI-IO's hand-offs have a name of ours too, whose "tx" tells it from other notifications.
+void moriio_prefill(const request_body& body, const terms& said, splices& out) {
+  body_edits edits(body);
+  prime(body, edits);
+  edits.add("kv_transfer_params",
+            fmt::format(R"({{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,)"
+                        R"("remote_block_ids":null,"remote_host":null,"remote_port":null,)"
+                        R"("transfer_id":"tx-{:016x}"}})",
+                        said.room));
   edits.finish(out);
 }
 

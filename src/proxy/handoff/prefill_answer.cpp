@@ -5,12 +5,12 @@
 #include <string_view>
 
 #include "proxy/handoff/connector.hpp"
+#include "proxy/handoff/raw_json.hpp"
 
 namespace penstock::handoff {
 namespace {
 
 namespace dom = simdjson::dom;
-namespace ondemand = simdjson::ondemand;
 
 // More tokens than this in one prompt are nonsense and are not believed.
 constexpr std::uint64_t believable = std::uint64_t{1} << 40;
@@ -40,31 +40,61 @@ bool is_given(const dom::object& in, std::string_view name) {
   return in[name].get(value) == simdjson::SUCCESS && !value.is_null();
 }
 
+bool is_true(const dom::object& in, std::string_view name) {
+  bool on = false;
+  return in[name].get(on) == simdjson::SUCCESS && on;
+}
+
 // What vLLM's NIXL connector needs together; with one of them missing it recomputes.
 bool read_nixl(const dom::object& params, prefill_answer& out) {
   dom::element value;
   if (params["remote_prefill_cached_tokens"].get(value) == simdjson::SUCCESS)
     out.cached_known |= count_of(value, out.cached_tokens);
   if (params["remote_num_tokens"].get(value) == simdjson::SUCCESS) count_of(value, out.prompt_tokens);
-  bool prefilled = false;
-  return params["do_remote_prefill"].get(prefilled) == simdjson::SUCCESS && prefilled &&
-         is_given(params, "remote_engine_id") && is_given(params, "remote_block_ids") &&
-         is_given(params, "remote_host") && is_given(params, "remote_port");
+  return is_true(params, "do_remote_prefill") && is_given(params, "remote_engine_id") &&
+         is_given(params, "remote_block_ids") && is_given(params, "remote_host") &&
+         is_given(params, "remote_port");
 }
 
-// The bytes of the top-level member, as they stand in `padded`.
-bytes_view raw_member(const simdjson::padded_string& padded, std::string_view name) {
-  ondemand::parser parser;
-  ondemand::document doc;
-  ondemand::object top;
-  if (parser.iterate(padded).get(doc) != simdjson::SUCCESS || doc.get_object().get(top) != simdjson::SUCCESS)
-    return {};
-  std::string_view raw;
-  ondemand::object found;
-  if (top.find_field_unordered(name).get_object().get(found) != simdjson::SUCCESS ||
-      found.raw_json().get(raw) != simdjson::SUCCESS)
-    return {};
-  return raw.substr(0, raw.rfind('}') + 1);  // raw_json takes the blanks behind it along
+// MoRI-IO has ports of its own, and looks the transfer up by the id that the prefill leg named.
+bool read_moriio(const dom::object& params, prefill_answer&) {
+  return is_true(params, "do_remote_prefill") && is_given(params, "remote_engine_id") &&
+         is_given(params, "remote_block_ids") && is_given(params, "remote_host") &&
+         is_given(params, "remote_handshake_port") && is_given(params, "remote_notify_port") &&
+         is_given(params, "transfer_id");
+}
+
+// TensorRT-LLM: what its own proxy insists on.
+bool read_trtllm(const dom::object& params, prefill_answer&) {
+  return is_given(params, "ctx_request_id") && is_given(params, "request_type");
+}
+
+using params_reader = bool (*)(const dom::object&, prefill_answer&);
+
+params_reader reader_of(connector_kind kind) {
+  switch (kind) {
+    case connector_kind::trtllm: return read_trtllm;
+    case connector_kind::moriio: return read_moriio;
+    default: return read_nixl;
+  }
+}
+
+// A context request that ended with its first token (an end of text, a stop word) leaves nothing to decode.
+bool ended(const dom::object& choice) {
+  std::string_view why;
+  return choice["finish_reason"].get(why) == simdjson::SUCCESS && why != "length" && why != "not_finished";
+}
+
+// The object that has the parameters: the answer, or (TensorRT-LLM) its only choice.
+struct holder {
+  dom::object object;
+  bytes_view text;
+};
+holder holder_of(connector_kind kind, const dom::object& top, const raw_json& text) {
+  dom::object choice;
+  if (kind == connector_kind::trtllm && top["choices"].at(0).get(choice) == simdjson::SUCCESS)
+    return {choice, text.first(text.member(text.whole(), "choices"))};
+  return {top, text.whole()};
 }
 
 }  // namespace
@@ -72,20 +102,26 @@ bytes_view raw_member(const simdjson::padded_string& padded, std::string_view na
 prefill_answer read_prefill_answer(connector_kind kind, bytes_view body) {
   prefill_answer out;
   const connector& how = row(kind);
-  const simdjson::padded_string padded(body);
+  const raw_json text(body);
   dom::parser parser;
   dom::object top;
-  if (parser.parse(padded).get(top) != simdjson::SUCCESS) return out;
+  if (parser.parse(text.padded()).get(top) != simdjson::SUCCESS) return out;
   out.read = true;
   dom::element usage;
   if (top["usage"].get(usage) == simdjson::SUCCESS) read_usage(usage, out);
+  if (how.params_member.empty()) return out;
+  const holder in = holder_of(kind, top, text);
+  out.finished = kind == connector_kind::trtllm && ended(in.object);
   dom::object params;
-  if (how.params_member.empty() || top[how.params_member].get(params) != simdjson::SUCCESS) return out;
-  if (!read_nixl(params, out)) return out;
-  const bytes_view raw = raw_member(padded, how.params_member);
+  if (out.finished || in.object[how.params_member].get(params) != simdjson::SUCCESS) return out;
+  if (!reader_of(kind)(params, out)) return out;
   // The copy that was parsed and the caller's bytes are the same, so places are as well.
-  if (!raw.empty())
-    out.params = body.substr(static_cast<std::size_t>(raw.data() - padded.data()), raw.size());
+  const auto there = [&](bytes_view part) {
+    return part.empty() ? bytes_view{} : body.substr(text.place(part), part.size());
+  };
+  out.params = there(text.member(in.text, how.params_member));
+  if (kind == connector_kind::trtllm && top["prompt_token_ids"].is_array())
+    out.prompt_ids = there(text.member(text.whole(), "prompt_token_ids"));
   return out;
 }
 

@@ -12,7 +12,8 @@ namespace penstock::handoff {
 struct prefill_answer {
   bool read = false;  // JSON, and an object
   bytes_view params;  // the object to be passed on, verbatim and inside the body; empty: none that is usable
-  bool finished = false;  // the answer is complete: nothing is left to decode
+  bytes_view prompt_ids;  // trtllm: the array of the prompt's tokens, inside the body; empty: not told
+  bool finished = false;  // trtllm: its first token ended the answer, which is the client's as it is
   bool cached_known = false;
   std::uint64_t cached_tokens = 0;  // of the prompt, from the prefill engine's prefix cache
   std::uint64_t prompt_tokens = 0;  // 0: not told

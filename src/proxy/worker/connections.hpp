@@ -33,6 +33,7 @@ struct prefill_work {
   std::vector<splice> splices;
   routing::work_lease work;
   instant attempt_began{};
+  std::uint64_t room = 0;  // names the hand-off, where the proxy does
 };
 
 // One request from its head to its accounting: the flow and all that it owns. It dies with its answer,

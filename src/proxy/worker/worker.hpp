@@ -107,7 +107,7 @@ class worker final : public driver_events {
   void end_half_closed(client_connection& c);
 
   // worker_answer.cpp: what clients get
-  void answer_head(exchange& x, bool sse);
+  void answer_head(exchange& x, bool reframed, bytes_view type);
   void answer_error(exchange& x);
   void flush(client_connection& c);
   void send_or_keep(client_connection& c, std::span<const bytes_view> parts);

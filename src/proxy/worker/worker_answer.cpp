@@ -19,7 +19,7 @@ constexpr duration rate_check = std::chrono::seconds(1);
 
 }  // namespace
 
-void worker::answer_head(exchange& x, bool sse) {
+void worker::answer_head(exchange& x, bool reframed, bytes_view type) {
   client_connection& c = *x.client;
   const http::response_head& engine = x.engine->parser.head();
   const int minor = c.parser.head().minor_version;
@@ -27,7 +27,7 @@ void worker::answer_head(exchange& x, bool sse) {
   if (engine.framing == http::body_framing::none) {
     how.framing = engine.status == 204 || engine.status == 304 ? http::client_framing::none
                                                                : http::client_framing::length;
-  } else if (engine.framing == http::body_framing::length && !sse) {
+  } else if (engine.framing == http::body_framing::length && !reframed) {
     how.framing = http::client_framing::length;
     how.content_length = engine.content_length;
   } else if (minor == 0) {
@@ -45,7 +45,7 @@ void worker::answer_head(exchange& x, bool sse) {
                          fmt::format("{} {}", name(x.flow.chosen().by), name(x.flow.chosen().why)));
   }
   how.extra = &extra;
-  http::append_client_head(batch_.head, &engine, {}, how);
+  http::append_client_head(batch_.head, type.empty() ? &engine : nullptr, type, how);
 }
 
 void worker::answer_error(exchange& x) {

@@ -47,7 +47,7 @@ void worker::execute(exchange& x, const flow::action& a) {
       if (a.flag && x.flow.prefill() != nullptr) learn_transfer(x);
       if (a.flag) tell(x, a.of, x.flow.engine_of(a.of), flow::fault::none, true);
       return;
-    case kind::answer_head: return answer_head(x, a.flag);
+    case kind::answer_head: return answer_head(x, a.flag, a.bytes);
     case kind::write:
       batch_.body.push_back(a.bytes);
       batch_.body_bytes += a.bytes.size();
@@ -89,6 +89,7 @@ void worker::connect_engine(exchange& x, flow::leg of, bool fresh) {
   const bool answers = of == flow::leg::answer;
   if (!answers && x.prefill == nullptr) x.prefill = std::make_unique<prefill_work>();
   (answers ? x.attempt_began : x.prefill->attempt_began) = io_.now();
+  if (!answers) x.prefill->room = rng_.next();
   const endpoint_view* to = endpoint_of(x, of);
   if (to == nullptr || to->addresses.empty())
     return follow_up(flow::engine_unreachable{reason::connect_failed, of});

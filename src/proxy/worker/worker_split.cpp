@@ -23,7 +23,9 @@ engine_connection*& worker::engine_at(exchange& x, flow::leg of) {
 
 void worker::append_leg_edits(exchange& x, flow::leg of, std::vector<splice>& out) {
   const handoff::request_body body{x.facts, x.body.view()};
-  const handoff::terms said{.params = x.flow.prefill()->params()};
+  const handoff::terms said{.params = x.flow.prefill()->params(),
+                            .prompt_ids = x.flow.prefill()->prompt_ids(),
+                            .room = x.prefill->room};
   const connector_kind how = x.flow.chosen().connector;
   if (of == flow::leg::prefill) return handoff::prefill_body(how, body, said, out);
   handoff::decode_body(how, body, said, out);

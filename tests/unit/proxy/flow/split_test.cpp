@@ -342,6 +342,66 @@ TEST_CASE("split: an answer that hands nothing on is computed again where decode
   CHECK(at_rest(b));
 }
 
+namespace {
+
+// TensorRT-LLM's context engine ended the answer with its first token.
+constexpr std::string_view complete =
+    R"({"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"a"},"finish_reason":"stop","disaggregated_params":{"request_type":"context_only","ctx_request_id":1}}],"usage":{"prompt_tokens":9,"completion_tokens":1}})";
+
+void to_context(testing::bench& b) {
+  b.to_deciding();
+  plan p = testing::bench::split_plan(2, 1);
+  p.connector = connector_kind::trtllm;
+  b.on(picked{p});
+  b.on(engine_connected{false, leg::prefill});
+  b.on(request_sent{leg::prefill});
+}
+
+}  // namespace
+
+TEST_CASE("split: a prefill answer that is complete is the answer, whole or as a stream") {
+  for (const bool stream : {true, false}) {
+    testing::bench b;
+    b.facts.stream = stream;
+    to_context(b);
+    const std::string line = b.handed(complete);
+    CAPTURE(line);
+    CHECK(line.find("adopt_prefill") == 0);
+    CHECK(line.find("connect") == line.npos);
+    CHECK(b.why() == reason::ok);
+    CHECK(at_rest(b));
+    CHECK(b.heads == 1);
+    CHECK(b.book.closed(closing::complete) == 1);
+    CHECK(b.flow.record().handoff == "complete");
+    CHECK(b.flow.record().usage.prompt == 9);
+    CHECK(b.flow.record().usage.completion == 1);
+    CHECK(b.client.find("disaggregated_params") == b.client.npos);
+    CHECK(b.client.ends_with(stream ? end_marker : std::string_view("}}")));
+    // Usage was asked for by nobody but us.
+    CHECK((b.client.find("usage") == b.client.npos) == stream);
+    CHECK(b.client.starts_with(stream ? "data: {\"id\":\"c\"" : "{\"id\":\"c\""));
+  }
+  testing::bench asked;
+  asked.facts.client_wants_usage = true;
+  to_context(asked);
+  asked.handed(complete);
+  CHECK(asked.client.find("\"usage\":{\"prompt_tokens\":9") != asked.client.npos);
+}
+
+TEST_CASE("split: a client that left while a complete answer came leaves nothing to close") {
+  testing::bench b;
+  to_context(b);
+  b.prefill_head();
+  b.on(engine_bytes{complete, leg::prefill});
+  b.on(client_gone{});
+  CHECK(b.flow.where() == state::closing);
+  b.on(engine_end{leg::prefill});
+  CHECK(b.done());
+  CHECK(b.book.closed(closing::complete) == 1);
+  CHECK(b.booked == 0);
+  CHECK(b.engines[0] + b.engines[1] == 0);
+}
+
 TEST_CASE("split: a prefill answer without an end is not believed for ever") {
   testing::bench b;
   b.to_prefill_sent(1, 0);
