@@ -16,10 +16,12 @@ def prompt(i):
 
 class Fleet(Case):
     connector = "nixl"
+    lease = 30  # seconds; NIXL's own, and of the others so that a test can see one end
 
     async def engines(self):
         async def one(role):
-            return await self.emulated("--connector", self.connector, "--role", role, "--kv-handshake", "20")
+            return await self.emulated("--connector", self.connector, "--role", role, "--kv-handshake", "20",
+                                       "--kv-lease", str(self.lease * 1000))
         self.prefills = [await one("prefill"), await one("prefill")]
         self.decodes = [await one("decode"), await one("decode")]
 
@@ -30,7 +32,7 @@ class Fleet(Case):
     async def split_proxy(self, split="always", retry_budget=1.0, **sections):
         endpoints = [{"url": e.url, "role": "prefill"} for e in self.prefills]
         endpoints += [{"url": e.url, "role": "decode"} for e in self.decodes]
-        pool = [{"name": "main", "models": ["*"], "disaggregation": {"connector": self.connector, "split": split},
+        pool = [{"name": "main", "models": ["*"], "disaggregation": {"connector": self.connector, "split": split, "lease": f"{self.lease}s"},
                  "endpoint": endpoints}]
         return await self.proxy(pool=pool, limits={"retry_budget": retry_budget}, **sections)
 
@@ -97,6 +99,29 @@ class Whole(Fleet):
         self.assertEqual(response.status, 200)
         self.assertEqual(response.json()["choices"][0]["message"]["content"], await self.expected(prompt(2)))
         await self.until_all_closed(proxy)
+
+    async def test_cached_tokens_are_the_prefill_engines_in_every_shape(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        words = {"model": "emulated", "max_tokens": 4, "messages": [{"role": "user", "content": prompt(9)}]}
+
+        def openai(usage):
+            return usage["prompt_tokens_details"]["cached_tokens"], usage["prompt_tokens"]
+
+        def anthropic(usage):
+            return usage["cache_read_input_tokens"], usage["cache_read_input_tokens"] + usage["input_tokens"]
+        for target, read in (("/v1/chat/completions", openai), ("/v1/messages", anthropic)):
+            first, again = [await self.post(proxy, target, words) for _ in range(2)]
+            self.assertEqual((first.status, again.status), (200, 200), again.body)
+            self.assertGreater(read(again.json()["usage"])[0], 100)
+            self.assertEqual(read(again.json()["usage"])[1], read(first.json()["usage"])[1])
+            self.assertEqual(again.header("transfer-encoding"), "chunked")
+            self.assertIsNone(again.header("content-length"))
+        _, events = await self.stream(proxy, {**words, "stream": True}, "/v1/messages")
+        usage = [data_of(e)["usage"] for e in events if b"message_delta" in e][0]
+        self.assertEqual(anthropic(usage), anthropic(again.json()["usage"]))
+        for line in await proxy.access_log(5):
+            self.assertEqual(line["handoff"], "fetched")
 
     async def test_completions_and_responses(self):
         await self.engines()

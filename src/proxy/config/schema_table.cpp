@@ -52,7 +52,8 @@ constexpr key_spec server_keys[] = {
      .choices = usage_names,
      .text =
          "`inject` asks engines for usage in every stream and drops the one event that the client did not "
-         "ask for; `observe` edits nothing and counts what it sees.",
+         "ask for, and in the answer of a decode engine tells the prefill engine's count of cached tokens; "
+         "`observe` edits nothing and counts what it sees.",
      .member = slot_of<&server_config::usage>()},
     {.name = "passthrough",
      .type = text_list,

@@ -229,6 +229,7 @@ void request_flow::take_answer_head(instant now, actions& out) {
   if (head_sent_)
     return break_stream(describe(status < 400 ? reason::engine_garbage : reason_of_status(status)), now, out);
   state_ = state::relaying;
+  reframed_ = status == 200 && corrects_usage();
   deadlines_.first_token = never;
   deadlines_.keepalive = never;
   deadlines_.last_event = now;
@@ -251,6 +252,7 @@ void request_flow::handle(const engine_bytes& e, instant now, actions& out) {
       }
       deadlines_.last_event = now;
       reader_.feed(e.body);
+      if (corrects_usage() && head_->status == 200) return relay_corrected(e.body, out);
       out.push_back({.kind = action_kind::write, .bytes = e.body});
       return;
     default: return;
@@ -295,6 +297,7 @@ void request_flow::end_relay(instant now, actions& out) {
   if (prefill_ != nullptr && head_->status == 200) close_lease(handoff::closing::fetched);
   committed_ = true;
   begin_stream(out);
+  release_usage(out);
   reader_.finish();
   complete(reason_of_status(head_->status), true, now, out);
 }

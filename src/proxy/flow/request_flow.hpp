@@ -145,7 +145,10 @@ class request_flow {
   void decode_lost();
   bool handoff_refused(const http::scanned_event& ev, instant now, actions& out);
   void close_lease(handoff::closing how);
+  bool corrects_usage() const;
   bytes_view correct_usage(bytes_view text);
+  void relay_corrected(bytes_view body, actions& out);
+  void release_usage(actions& out);
   token_usage true_usage(token_usage told) const;
   bool between_legs() const;
   void begin_closing(instant now);

@@ -5,6 +5,7 @@
 
 #include "proxy/flow/request_flow.hpp"
 #include "proxy/handoff/whole_answer.hpp"
+#include "proxy/http/cached_tokens.hpp"
 
 namespace penstock::flow {
 namespace {
@@ -16,6 +17,8 @@ using handoff::closing;
 constexpr std::size_t most_answer_bytes = std::size_t{8} << 20;
 // How long a hand-off may take to be delivered for a client that left.
 constexpr duration longest_closing = std::chrono::seconds(5);
+// What answer_reader reads of a usage object; a longer one passes as it is.
+constexpr std::size_t longest_usage = 4096;
 
 }  // namespace
 
@@ -219,24 +222,42 @@ bool request_flow::handoff_refused(const http::scanned_event& ev, instant now, a
   return true;
 }
 
-// Decode engines count what was handed to them as cached, or nothing at all; how much of the prompt really
-// came from a cache the prefill engine knows. Only the digits change. Anthropic's shape passes as it is:
-// there the count is one of two parts of a sum.
+// Decode engines count what was handed to them as cached, or as nothing; how much of the prompt really came
+// from a cache the prefill engine knows.
+bool request_flow::corrects_usage() const {
+  return prefill_ != nullptr && prefill_->cached_known() && settings_.server.usage == usage_mode::inject;
+}
+
 bytes_view request_flow::correct_usage(bytes_view text) {
-  const bool wanted = settings_.server.usage == usage_mode::inject && prefill_->cached_known() &&
-                      scanner_.usage().cached_known && record_.api != api_kind::messages;
-  if (!wanted) return text;
-  // A quote inside of a string is escaped, so this is a name.
-  constexpr bytes_view name = "\"cached_tokens\":";
-  const std::size_t at = text.rfind(name);
-  if (at == bytes_view::npos) return text;
-  const std::size_t begin = text.find_first_not_of(' ', at + name.size());
-  const std::size_t end = text.find_first_not_of("0123456789", begin);
-  if (begin == bytes_view::npos || end == bytes_view::npos || begin == end) return text;
-  edited_.assign(text.substr(0, begin));
-  edited_ += std::to_string(prefill_->cached_tokens());
-  edited_.append(text.substr(end));
-  return edited_;
+  const bool told = corrects_usage() && scanner_.usage().cached_known;
+  return told && http::correct_cached(record_.api, text, prefill_->cached_tokens(), edited_) ? edited_ : text;
+}
+
+// The same of an answer that is not streamed: it passes as it comes, but its usage is held until it is whole.
+void request_flow::relay_corrected(bytes_view body, actions& out) {
+  const http::answer_reader::usage_place at = reader_.usage_in_last();
+  const auto write = [&out](bytes_view bytes) {
+    if (!bytes.empty()) out.push_back({.kind = action_kind::write, .bytes = bytes});
+  };
+  if (at.begin == bytes_view::npos && held_.empty()) return write(body);
+  std::size_t from = 0;
+  if (at.begin != bytes_view::npos) {
+    release_usage(out);
+    write(body.substr(0, at.begin));
+    from = at.begin;
+  }
+  held_.append(body.substr(from, at.end - from));
+  const bool ended = at.end != bytes_view::npos, read = held_.size() <= longest_usage;
+  if (!ended && read) return;
+  if (ended && read && http::correct_cached(record_.api, held_, prefill_->cached_tokens(), edited_))
+    held_.swap(edited_);
+  release_usage(out);
+  if (ended) write(body.substr(at.end));
+}
+
+void request_flow::release_usage(actions& out) {
+  if (held_.empty()) return;
+  out.push_back({.kind = action_kind::write, .bytes = kept_.emplace_back(std::exchange(held_, {}))});
 }
 
 token_usage request_flow::true_usage(token_usage told) const {

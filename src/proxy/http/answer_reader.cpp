@@ -149,6 +149,7 @@ void answer_reader::string_ended() {
   value_ = wanted::nothing;
   if (!overflow_ && kept_ == "usage") {
     value_ = wanted::usage;
+    place_ = {at_, npos};
     kept_.reserve(usual_usage);
   }
   if (!overflow_ && kept_ == "id" && api_ == api_kind::responses) value_ = wanted::id;
@@ -158,6 +159,7 @@ void answer_reader::string_ended() {
 
 // A member of the outermost object is over; kept_ has ": value" of a wanted one.
 void answer_reader::value_ended() {
+  if (value_ == wanted::usage) place_.end = at_;
   if (value_ != wanted::nothing && !overflow_) {
     bytes_view value = kept_;
     const std::size_t begin = value.find_first_not_of(": \t\r\n");
@@ -210,6 +212,7 @@ std::size_t answer_reader::inside_string(bytes_view in, std::size_t at) {
   const std::size_t take = end == npos ? stop : quote && reading_key_ ? stop : stop + 1;
   if (reading_key_ || value_ != wanted::nothing) keep(in.substr(at, take - at));
   if (end == npos) return in.size();
+  at_ = end;
   if (quote) {
     string_ended();
   } else {
@@ -226,6 +229,7 @@ std::size_t answer_reader::outside_string(bytes_view in, std::size_t at) {
   const char c = in[end];
   const bool closes = depth_ == 1 && (c == '}' || c == ',');
   if (value_ != wanted::nothing && !closes) keep(in.substr(end, 1));
+  at_ = end;
   if (c == '"') {
     string_begins();
   } else {
@@ -236,6 +240,7 @@ std::size_t answer_reader::outside_string(bytes_view in, std::size_t at) {
 
 void answer_reader::feed(bytes_view in) {
   std::size_t at = 0;
+  place_ = {};
   while (at < in.size() && !done_) {
     if (depth_ > 1) {
       const std::size_t from = at;

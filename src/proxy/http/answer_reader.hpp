@@ -21,6 +21,13 @@ class answer_reader {
   const token_usage& usage() const { return usage_; }
   const std::string& response_id() const { return response_id_; }
 
+  // Where the last fed bytes have the usage's value and what is before it: from the closing quote of its name
+  // (npos: not here) to `end` (npos: it goes on).
+  struct usage_place {
+    std::size_t begin = bytes_view::npos, end = bytes_view::npos;
+  };
+  usage_place usage_in_last() const { return place_; }
+
  private:
   enum class wanted : std::uint8_t { nothing, usage, id };
 
@@ -35,7 +42,9 @@ class answer_reader {
 
   token_usage usage_;
   std::string response_id_;
-  std::string kept_;         // the key being read, or the wanted value so far
+  std::string kept_;  // the key being read, or the wanted value so far
+  usage_place place_;
+  std::size_t at_ = 0;       // the byte that is looked at
   std::uint32_t depth_ = 0;  // of objects and arrays
   api_kind api_;
   wanted value_ = wanted::nothing;  // what the current member of the outermost object is

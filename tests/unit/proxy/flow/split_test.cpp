@@ -244,6 +244,49 @@ TEST_CASE("split: only the digits of cached_tokens change in what the client get
   CHECK(o.client == usage);
 }
 
+TEST_CASE("split: an answer that is not streamed tells the prefill engine's count, however it is cut") {
+  const std::string said =
+      R"({"choices":[{"message":{"content":"\"usage\":{\"cached_tokens\":0}"}}],"usage":{"prompt_tokens":23,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":0}},"x":[{"cached_tokens":0}]})";
+  std::string wanted = said;
+  wanted.replace(said.find("\"cached_tokens\":0}},"), 17, "\"cached_tokens\":7");
+  for (std::size_t cut = 1; cut < said.size(); ++cut) {
+    for (const bool observes : {false, true}) {
+      config c = settings();
+      if (observes) c.server.usage = usage_mode::observe;
+      testing::bench b(c);
+      b.facts.stream = false;
+      b.to_decoding();
+      b.head(200, "application/json");
+      const std::string begun = b.bytes(std::string_view(said).substr(0, cut));
+      // The length that the engine told is not that of a corrected answer.
+      REQUIRE((begun.find("answer_head(sse)") == 0) == !observes);
+      b.bytes(std::string_view(said).substr(cut));
+      b.on(engine_end{});
+      REQUIRE(b.client == (observes ? said : wanted));
+      REQUIRE(at_rest(b));
+      REQUIRE(b.flow.record().usage.cached == 7);
+    }
+  }
+}
+
+TEST_CASE("split: usage of no use passes: of another shape, too long, or without an end") {
+  const std::string long_one = R"({"usage":{"x":")" + std::string(5000, 'x') + R"(","cached_tokens":0}})";
+  for (const std::string& said :
+       {std::string(R"({"usage":null,"a":1})"), std::string(R"({"usage":{"cached_tokens":0)"),
+        std::string(R"({"usage":{"prompt_tokens":1}})"), long_one, std::string("[]")}) {
+    for (const std::size_t step : {std::size_t{1}, said.size()}) {
+      testing::bench b;
+      b.facts.stream = false;
+      b.to_decoding();
+      b.head(200, "application/json");
+      for (std::size_t at = 0; at < said.size(); at += step) b.bytes(std::string_view(said).substr(at, step));
+      b.on(engine_end{});
+      CHECK(b.client == said);
+      CHECK(at_rest(b));
+    }
+  }
+}
+
 TEST_CASE("split: no decode starts after half of the lease; the prefill is done anew") {
   for (const bool budget : {true, false}) {
     testing::bench b(settings(), api_kind::chat, budget ? 0.2 : 0.0);

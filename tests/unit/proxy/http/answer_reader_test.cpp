@@ -57,6 +57,27 @@ TEST_CASE("recorded answers: usage and id, however they are cut") {
   }
 }
 
+TEST_CASE("where usage stands is told, however the answer is cut") {
+  const std::string& text = llama_chat;
+  const std::size_t begin = text.find("\"usage\"") + 6, end = text.find(",\"id\":\"chatcmpl");
+  std::size_t wrong = 0;
+  const auto check = [&](const test::pieces& pieces) {
+    answer_reader reader(api_kind::chat);
+    std::size_t at = 0, begins = 0, ends = 0;
+    for (const auto p : pieces) {
+      reader.feed(p);
+      const auto in = reader.usage_in_last();
+      if (in.begin != bytes_view::npos) wrong += ++begins != 1 || at + in.begin != begin;
+      if (in.end != bytes_view::npos) wrong += ++ends != 1 || at + in.end != end;
+      at += p.size();
+    }
+    wrong += begins != 1 || ends != 1;
+  };
+  test::each_cut(text, check);
+  test::each_pair_of_cuts(text, 7, check);
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("only the outermost object's own usage counts") {
   CHECK_FALSE(read(api_kind::chat, R"({"x":{"usage":{"prompt_tokens":1}}})").known);
   CHECK_FALSE(read(api_kind::chat, R"({"x":"\"usage\":{\"prompt_tokens\":1}"})").known);
