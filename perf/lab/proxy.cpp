@@ -217,7 +217,7 @@ void proxy::dispatch(passage& p, candidate to, instant now) {
 
 void proxy::first_token(passage& p, instant now) {
   if (!p.facts.stream) return;
-  p.lease.first_token(now, !p.target.prefill);
+  p.lease.first_token(now, true);
   if (p.target.prefill)
     router_->handed_over(p.target.prefill, p.target.endpoint, p.target.uncached_tokens, now - p.sent);
   own_state& own = own_[p.engine];

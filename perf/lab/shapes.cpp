@@ -212,6 +212,21 @@ workload prefill_heavy(const shape_size& size) {
   return w;
 }
 
+// Chats and documents on one fleet: short questions with long answers, long prompts with short ones.
+workload mixed(const shape_size& size) {
+  prng rng(size.seed);
+  arrivals come(rng);
+  workload w{"mixed", {}, {}};
+  for (std::uint32_t i = 0; i < size.requests; ++i) {
+    const bool chat = rng.unit() < 0.5;
+    const std::uint32_t output = tokens(lognormal(rng, chat ? 600 : 150, 0.6), 1, 4000);
+    request r = question(prompt(81), i, chat ? 250 : 8000, 0.7, output, rng);
+    r.at = come.next();
+    w.requests.push_back(std::move(r));
+  }
+  return w;
+}
+
 constexpr shape table[] = {
     {"shared_prompts", shared_prompts, "150 system prompts of 6,000 tokens by Zipf, short questions"},
     {"agents", agents, "coding sessions of some 20 turns, context grows, each turn after the answer before"},
@@ -220,6 +235,7 @@ constexpr shape table[] = {
     {"unique", unique, "nothing in common, prompts of 4,000 tokens in the median"},
     {"hot_prefix", hot_prefix, "one system prompt of 4,000 tokens, short questions, 800 tokens out"},
     {"decode_heavy", decode_heavy, "nothing in common, 250 tokens in, 1,000 out"},
+    {"mixed", mixed, "half 250 tokens in and 600 out, half 8,000 in and 150 out, nothing in common"},
     {"prefill_heavy", prefill_heavy, "long prompts, a third of them shared in part, 12 tokens out"},
 };
 

@@ -22,6 +22,8 @@ struct draft {
   std::uint32_t position = 0;  // in its pool
   bool doubted = false;        // it refused or failed lately
   double sequence_cost = 0;    // learned, in tokens; 0: as configured
+  double decoding = 0;         // sequences that generate now; where pairs are priced
+  double pace = 0;             // seconds between tokens expected there; 0: not known
   endpoint_load load;
 };
 

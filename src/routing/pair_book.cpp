@@ -7,6 +7,9 @@ namespace {
 
 constexpr duration avoid_for = std::chrono::seconds(60);
 constexpr double fade = 0.98;
+// What a sample above the line weighs: it waited for the engine rather than for the bytes, as a request that
+// the engine serves alone would have.
+constexpr double late_share = 0.1;
 // Until the first hand-off taught better: 128 KiB a token (a model of 70 billion parameters in FP8) at 10
 // GB/s, and two steps of a decode engine.
 constexpr double default_base = 0.04, default_slope = 13e-6;
@@ -19,11 +22,13 @@ constexpr std::size_t most_pairs = 16384;
 }  // namespace
 
 void transfer_line::learn(double tokens, double seconds) {
-  weight_ = weight_ * fade + 1;
-  x_ = x_ * fade + tokens;
-  y_ = y_ * fade + seconds;
-  xx_ = xx_ * fade + tokens * tokens;
-  xy_ = xy_ * fade + tokens * seconds;
+  const double weight = known() && seconds > estimate(tokens) ? late_share : 1;
+  const double kept = 1 - weight * (1 - fade);
+  weight_ = weight_ * kept + weight;
+  x_ = x_ * kept + weight * tokens;
+  y_ = y_ * kept + weight * seconds;
+  xx_ = xx_ * kept + weight * tokens * tokens;
+  xy_ = xy_ * kept + weight * tokens * seconds;
 }
 
 double transfer_line::estimate(double tokens) const {

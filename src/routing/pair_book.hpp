@@ -10,8 +10,9 @@
 
 namespace penstock::routing {
 
-// Seconds from the decode request to its first token as a line over the tokens that were transferred: least
-// squares, in which a sample weighs half after some 35 more.
+// Seconds from the decode request to its first token as a line over the tokens that were transferred, where
+// nobody is in the way: least squares, in which a sample weighs half after some 35 more and one above the
+// line a tenth.
 class transfer_line {
  public:
   void learn(double tokens, double seconds);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -61,6 +62,10 @@ struct router::impl {
   void look_up(const prefix_chain& chain);
   void measure(const request_facts& facts, cost_weights weights, const telling_block& telling, instant now);
   double waiting(instant now);
+  void look_at_decode(draft& d) const;
+  draft draft_of(endpoint_id endpoint) const;
+  void measure_side(std::vector<draft>& side, const request_facts& facts, const cost_weights& weights,
+                    const telling_block& telling, instant now);
   telling_block telling_of(const request_facts& facts, const model_route& route) const;
   std::uint32_t& cursor_of(std::uint32_t pool, std::size_t endpoints, prng& rng);
   plan make_plan(const request_facts& facts, choice why, policy by, const telling_block& telling) const;
@@ -152,6 +157,35 @@ void router::impl::measure(const request_facts& facts, cost_weights weights, con
   }
 }
 
+// What decodes at an endpoint, and how fast, before this request comes.
+void router::impl::look_at_decode(draft& d) const {
+  const double waiting =
+      usual_work < 1 ? 0 : std::ceil(static_cast<double>(d.load.prefill_tokens) / usual_work);
+  d.decoding = std::max(static_cast<double>(d.load.sequences) - waiting, 0.0);
+  const decode_fit fit = shared.board.decode_of(d.figures.endpoint);
+  d.pace = static_cast<double>(fit.base) + static_cast<double>(fit.slope) * (d.decoding + 1);
+}
+
+// The draft of a single candidate, with what decodes there.
+draft router::impl::draft_of(endpoint_id endpoint) const {
+  for (const draft& d : drafts) {
+    if (d.figures.endpoint != endpoint) continue;
+    draft found = d;
+    look_at_decode(found);
+    return found;
+  }
+  return {};
+}
+
+// Figures of the endpoints that could be one half of a pair.
+void router::impl::measure_side(std::vector<draft>& side, const request_facts& facts,
+                                const cost_weights& weights, const telling_block& telling, instant now) {
+  std::swap(drafts, side);
+  measure(facts, weights, telling, now);
+  for (draft& d : drafts) look_at_decode(d);
+  std::swap(drafts, side);
+}
+
 telling_block router::impl::telling_of(const request_facts& facts, const model_route& route) const {
   if (facts.prompts.empty() || facts.pooling) return {};
   return popular.telling(route.family, facts.prompts[0].blocks, route.endpoints.size());
@@ -188,19 +222,20 @@ void router::impl::add_pairs(const request_facts& facts, const fleet_view& fleet
   p.connector = how.connector;
   p.lease = how.lease;
   priced.clear();
+  const double output = outputs.expected(hash(facts.model));
+  const candidate* single = p.candidates.empty() ? nullptr : p.candidates.data();
+  const draft alone = single == nullptr ? draft{} : draft_of(single->endpoint);
   // Where nobody of the single candidates has prefilled yet, they are taken to be as fast as prefill engines.
   const bool singles_known =
       std::any_of(drafts.begin(), drafts.end(), [](const draft& d) { return d.load.speed > 0; });
   double one_speed = speed;
   if (carried && how.split != split_never) {
     gather_sides(fleet, route, index.keys(), sides);
-    std::swap(drafts, sides.decodes);
-    measure(facts, r.weights, telling, now);
+    measure_side(sides.decodes, facts, r.weights, telling, now);
     const double decode_speed = speed;
-    std::swap(drafts, sides.decodes);
-    std::swap(drafts, sides.prefills);
-    measure(facts, r.weights, telling, now);
+    measure_side(sides.prefills, facts, r.weights, telling, now);
     std::vector<std::uint32_t> by_policy;
+    std::swap(drafts, sides.prefills);
     if (!drafts.empty()) rank(drafts, r, rng, order);
     for (std::size_t i = 0; i < drafts.size(); ++i) by_policy.push_back(order[i].index);
     std::swap(drafts, sides.prefills);
@@ -211,15 +246,16 @@ void router::impl::add_pairs(const request_facts& facts, const fleet_view& fleet
                  .prefill_speed = speed,
                  .decode_speed = decode_speed,
                  .sequence_tokens = r.weights.sequence,
+                 .output = output,
                  .now = now},
                 pairs, priced);
   }
   const priced_pair* best = priced.empty() ? nullptr : priced.data();
-  const candidate* single = p.candidates.empty() ? nullptr : p.candidates.data();
   const candidate* decode = best == nullptr ? nullptr : &sides.decodes[best->decode].figures;
-  p.split = choose_split(how, carried, best, decode, single, one_speed);
-  if (best != nullptr) p.split_seconds = best->seconds;
-  if (single != nullptr) p.one_seconds = one_place_seconds(*single, one_speed);
+  const double one = single == nullptr ? 0 : one_place_cost(alone, one_speed, output);
+  p.split = choose_split(how, carried, best, decode, single, one);
+  if (best != nullptr) p.split_seconds = best->cost;
+  p.one_seconds = one;
   if (is_split(p.split)) enter_pairs(sides, priced, p);
 }
 
@@ -290,7 +326,8 @@ work_lease router::dispatched(const request_facts& facts, const fleet_view& flee
   s->speed = m.speed_of(chosen);
   s->work.expected = to_duration(static_cast<double>(s->work.prefill_tokens) / s->speed);
   s->dispatched = now;
-  s->teaches = facts.prompts.size() == 1;
+  s->elsewhere = static_cast<bool>(chosen.prefill);
+  s->teaches = facts.prompts.size() == 1 && !s->elsewhere;
   s->tells = facts.prompts.size() == 1 && facts.n == 1;
   s->prompt_tokens = size.prompt_tokens;
   s->booked = m.shared.board.book(chosen.endpoint, s->work, now);

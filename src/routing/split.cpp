@@ -11,10 +11,12 @@ namespace {
 constexpr std::size_t most_prefills = 8, most_decodes = 8;
 // Pairs in a plan: one to serve, the rest for retries.
 constexpr std::size_t most_pairs = 6;
-// While an engine prefills, each sequence that decodes there waits for a share of it: chunked prefill makes a
-// step several times as long.
-constexpr double interference = 0.1;
-constexpr double most_disturbed = 32;
+// A second until the first token is felt as much as a second spread over so many tokens of an answer: between
+// the ratios of the service levels in use (0.45 s to 40 ms and 2 s to 200 ms in MLPerf's inference rules, 4 s
+// to 0.2 s in DistServe).
+constexpr double felt_tokens = 20;
+constexpr double usual_output = 250;  // tokens of an answer, until some are known
+constexpr double most_felt = 4;       // what a sequence counts at most, be the answers ever so short
 
 bool takes_requests(const endpoint_view& e) {
   return e.state != life::down && e.state != life::draining && !e.addresses.empty();
@@ -24,6 +26,12 @@ double queue_seconds(const candidate& c, double pool_speed) {
   // A candidate's queue is weighted by pool / own speed: at the pool's speed it lasts as long as it really
   // does.
   return c.queue_tokens / pool_speed;
+}
+
+// Chunked prefill stops everybody who decodes there for about as long as it takes.
+double disturbance(const draft& d, double prefill_seconds, double output) {
+  const double felt = std::min(felt_tokens / (output > 0 ? output : usual_output), most_felt);
+  return prefill_seconds * d.decoding * felt;
 }
 
 double own_speed(const candidate& c, double pool_speed) { return c.speed > 0 ? c.speed : pool_speed; }
@@ -61,24 +69,23 @@ void price_pairs(const pair_sides& sides, std::span<const std::uint32_t> prefill
   const auto group_of = [&r](const draft& d) -> const std::string& {
     return r.fleet.endpoints[r.pool.endpoints[d.position]].settings.group;
   };
-  // A decode engine's load is what waits before this request and the sequences that share its steps.
-  const auto decode_load = [&r](const draft& d) {
-    return queue_seconds(d.figures, r.decode_speed) + r.sequence_tokens *
-                                                          static_cast<double>(d.figures.requests) /
-                                                          r.decode_speed / d.figures.confidence;
+  // What there is to wait for at a decode engine, the sequences that share its steps, and its pace.
+  const auto decode_cost = [&r](const draft& d) {
+    const double sequences = r.sequence_tokens * d.decoding / r.decode_speed / d.figures.confidence;
+    return queue_seconds(d.figures, r.decode_speed) + sequences + felt_tokens * d.pace;
   };
   std::vector<std::uint32_t> decodes(sides.decodes.size());
   for (std::uint32_t i = 0; i < decodes.size(); ++i) decodes[i] = i;
   std::sort(decodes.begin(), decodes.end(), [&](std::uint32_t a, std::uint32_t b) {
-    const double left = decode_load(sides.decodes[a]), right = decode_load(sides.decodes[b]);
+    const double left = decode_cost(sides.decodes[a]), right = decode_cost(sides.decodes[b]);
     return left != right ? left < right : sides.decodes[a].key < sides.decodes[b].key;
   });
   std::size_t rank = 0;
   for (const std::uint32_t p : prefill_order) {
     const draft& from = sides.prefills[p];
     const double speed = own_speed(from.figures, r.prefill_speed);
-    const double compute = queue_seconds(from.figures, r.prefill_speed) +
-                           static_cast<double>(from.figures.uncached_tokens) / speed;
+    const double compute = static_cast<double>(from.figures.uncached_tokens) / speed;
+    const double prefill_cost = from.figures.score / r.prefill_speed + disturbance(from, compute, r.output);
     std::size_t partners = 0;
     for (const std::uint32_t d : decodes) {
       const draft& to = sides.decodes[d];
@@ -88,27 +95,24 @@ void price_pairs(const pair_sides& sides, std::span<const std::uint32_t> prefill
       one.prefill = p;
       one.decode = d;
       one.transfer = learned.seconds(from.figures.endpoint, to.figures.endpoint, to.figures.uncached_tokens);
-      const double load = decode_load(to);
-      one.seconds = compute + one.transfer + queue_seconds(to.figures, r.decode_speed);
-      one.score = from.figures.score / r.prefill_speed + load + one.transfer;
+      one.cost = prefill_cost + one.transfer + decode_cost(to);
       out.push_back(one);
       if (++partners == most_decodes) break;
     }
     if (++rank == most_prefills) break;
   }
-  // Equal scores keep the policy's order of the prefill engines.
+  // Equal costs keep the policy's order of the prefill engines.
   std::stable_sort(out.begin(), out.end(),
-                   [](const priced_pair& a, const priced_pair& b) { return a.score < b.score; });
+                   [](const priced_pair& a, const priced_pair& b) { return a.cost < b.cost; });
 }
 
-double one_place_seconds(const candidate& c, double pool_speed) {
-  const double compute = static_cast<double>(c.uncached_tokens) / own_speed(c, pool_speed);
-  const double disturbed = std::min(static_cast<double>(c.requests), most_disturbed);
-  return queue_seconds(c, pool_speed) + compute * (1 + interference * disturbed);
+double one_place_cost(const draft& d, double pool_speed, double output) {
+  const double compute = static_cast<double>(d.figures.uncached_tokens) / own_speed(d.figures, pool_speed);
+  return d.figures.score / pool_speed + disturbance(d, compute, output) + felt_tokens * d.pace;
 }
 
 split_choice choose_split(const disaggregation_config& how, bool carried, const priced_pair* best,
-                          const candidate* decode, const candidate* single, double pool_speed) {
+                          const candidate* decode, const candidate* single, double one_place) {
   if (!carried) return split_choice::not_carried;
   if (how.split == split_never) return split_choice::told_not_to;
   if (best == nullptr) return split_choice::no_pair;
@@ -118,8 +122,7 @@ split_choice choose_split(const disaggregation_config& how, bool carried, const 
     const bool is_long = decode->uncached_tokens >= static_cast<std::uint64_t>(how.split);
     return is_long ? split_choice::long_prompt : split_choice::short_prompt;
   }
-  return best->seconds < one_place_seconds(*single, pool_speed) ? split_choice::cheaper
-                                                                : split_choice::dearer;
+  return best->cost < one_place ? split_choice::cheaper : split_choice::dearer;
 }
 
 void enter_pairs(const pair_sides& sides, std::span<const priced_pair> pairs, plan& p) {
@@ -128,7 +131,7 @@ void enter_pairs(const pair_sides& sides, std::span<const priced_pair> pairs, pl
     candidate c = sides.decodes[one.decode].figures;
     const candidate& from = sides.prefills[one.prefill].figures;
     c.prefill = from.endpoint;
-    c.score = one.score;
+    c.score = one.cost;
     c.transfer_seconds = one.transfer;
     all.push_back(c);
     const bool known = std::any_of(p.prefills.begin(), p.prefills.end(),

@@ -24,9 +24,8 @@ void gather_sides(const fleet_view& fleet, const model_route& route, std::span<c
 
 // One pair that could serve.
 struct priced_pair {
-  double score = 0;    // seconds with the prefix penalty: what pairs are ordered by
-  double seconds = 0;  // expected until the first token
-  double transfer = 0;
+  double cost = 0;                        // in seconds, see one_place_cost: what pairs are ordered by
+  double transfer = 0;                    // seconds of it that the hand-off takes
   std::uint32_t prefill = 0, decode = 0;  // indices into pair_sides
 };
 
@@ -36,6 +35,7 @@ struct split_request {
   const pool_view& pool;
   double prefill_speed = 0, decode_speed = 0;  // the medians that the sides were appraised by
   double sequence_tokens = 0;                  // w
+  double output = 0;                           // tokens that an answer is expected to have; 0: not known
   instant now{};
 };
 
@@ -43,13 +43,14 @@ struct split_request {
 void price_pairs(const pair_sides& sides, std::span<const std::uint32_t> prefill_order,
                  const split_request& r, const pair_book& learned, std::vector<priced_pair>& out);
 
-// Expected seconds until the first token of an engine that does all itself, and what its prefill costs those
-// who decode there.
-double one_place_seconds(const candidate& c, double pool_speed);
+// What it costs to serve a request on one engine, in seconds until a first token: the score (queue,
+// sequences, prefill with its penalty for what is computed anew), what the prefill costs those who decode
+// there, and the pace of the answer. A pair costs the same, each part where it falls, and the hand-off.
+double one_place_cost(const draft& d, double pool_speed, double output);
 
 // Decides, given the best pair (null: there is none) and the best single candidate (null: nobody).
 split_choice choose_split(const disaggregation_config& how, bool carried, const priced_pair* best,
-                          const candidate* decode, const candidate* single, double pool_speed);
+                          const candidate* decode, const candidate* single, double one_place);
 
 // Puts pairs before the candidates of a plan, and the figures of their prefill engines beside them.
 void enter_pairs(const pair_sides& sides, std::span<const priced_pair> pairs, plan& p);

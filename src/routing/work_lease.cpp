@@ -32,7 +32,8 @@ void work_lease::state::give_back() {
 
 void work_lease::state::compare(const token_usage& usage) const {
   const cache_evidence& e = entered.evidence;
-  if (!tells || !usage.known || !usage.cached_known || usage.prompt == 0 || prompt_tokens == 0) return;
+  if (!tells || elsewhere || !usage.known || !usage.cached_known || usage.prompt == 0 || prompt_tokens == 0)
+    return;
   if (e.in_flight) return;  // what was not computed yet cannot have been found
   // The engine's tokens to one of the estimate's.
   const double scale = static_cast<double>(usage.prompt) / static_cast<double>(prompt_tokens);
@@ -74,7 +75,9 @@ void work_lease::first_token(instant now, bool teaches) {
     s.sequences = s.shared.board.read(s.endpoint).sequences;
     if (s.teaches) s.shared.board.teach(s.endpoint, s.work.prefill_tokens, s.dispatched, now);
     const double speed = s.shared.board.read(s.endpoint).speed;
-    s.shared.board.reanchor(s.endpoint, now, speed > 0 ? speed : s.speed);
+    // A prompt that was loaded does not wait for the prefills before it: its first token says nothing of
+    // them.
+    if (!s.elsewhere) s.shared.board.reanchor(s.endpoint, now, speed > 0 ? speed : s.speed);
   }
   const std::size_t first = s.entered.first, end = s.entered.end;
   if (first < end) {

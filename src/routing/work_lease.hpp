@@ -40,6 +40,7 @@ struct work_lease::state {
   entered_blocks entered;
   bool booked = false, decoding = false;
   bool teaches = false;             // one prompt: its first token tells when all of its prefill is done
+  bool elsewhere = false;           // the prompt is computed by another engine: nothing is told of prefill
   bool tells = false;               // one prompt, one answer: its cached_tokens are those of the chain
   std::uint64_t prompt_tokens = 0;  // estimated
 

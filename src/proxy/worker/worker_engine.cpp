@@ -42,8 +42,7 @@ void worker::execute(exchange& x, const flow::action& a) {
     case kind::dispatch: return dispatch(x, a.of);
     case kind::send_request: return send_request(x, a.of);
     case kind::first_token:
-      // Behind a hand-off nothing was computed, so nothing is learned of prefill speed.
-      x.work.first_token(io_.now(), a.flag && x.flow.prefill() == nullptr);
+      x.work.first_token(io_.now(), a.flag);
       if (a.flag && x.flow.prefill() != nullptr) learn_transfer(x);
       if (a.flag) tell(x, a.of, x.flow.engine_of(a.of), flow::fault::none, true);
       return;

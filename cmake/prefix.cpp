@@ -1,1 +1,0 @@
-// Something to compile: what is wanted of this library are its precompiled headers.
