@@ -46,4 +46,6 @@ jobs() {
 }
 
 # Compilations of another checkout of the same files count as the same.
-export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1
+# The sloppiness is what ccache asks for before it keeps anything that was compiled with a precompiled header: of it,
+# only a __TIME__ in such a header could be missed.
+export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros

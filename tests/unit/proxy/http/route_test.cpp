@@ -14,9 +14,9 @@ namespace {
 const std::string json = "Content-Type: application/json\r\n";
 const std::string form = "Content-Type: multipart/form-data; boundary=xyz\r\n";
 
-std::variant<route, api_error> find(const std::string& method, const std::string& target,
-                                    const std::string& fields,
-                                    const std::vector<std::string>& passthrough = {}) {
+std::variant<route, api_error> route_of(const std::string& method, const std::string& target,
+                                        const std::string& fields,
+                                        const std::vector<std::string>& passthrough = {}) {
   request_parser parser({});
   body_spans spans;
   const parse_result r =
@@ -28,7 +28,7 @@ std::variant<route, api_error> find(const std::string& method, const std::string
 // The API's name, or the reason.
 std::string result(const std::string& method, const std::string& target, const std::string& fields = "",
                    const std::vector<std::string>& passthrough = {}) {
-  const auto found = find(method, target, fields, passthrough);
+  const auto found = route_of(method, target, fields, passthrough);
   if (const auto* e = std::get_if<api_error>(&found)) return std::string(name(e->why));
   return std::string(name(std::get<route>(found).api));
 }
@@ -58,7 +58,7 @@ TEST_CASE("the named paths") {
 }
 
 TEST_CASE("path and query of a route") {
-  const auto found = find("POST", "/v1/chat/completions?a=%20b&c[]=1", json);
+  const auto found = route_of("POST", "/v1/chat/completions?a=%20b&c[]=1", json);
   REQUIRE(std::holds_alternative<route>(found));
   CHECK(std::get<route>(found).path == "/v1/chat/completions");
   CHECK(std::get<route>(found).query == "a=%20b&c[]=1");
@@ -66,7 +66,7 @@ TEST_CASE("path and query of a route") {
 
 TEST_CASE("model ids may hold slashes, encoded or not") {
   const auto id = [](const std::string& target) {
-    const auto found = find("GET", target, "");
+    const auto found = route_of("GET", target, "");
     return std::holds_alternative<route>(found) ? std::get<route>(found).model_id
                                                 : std::string(name(std::get<api_error>(found).why));
   };
@@ -192,7 +192,7 @@ TEST_CASE("headers that steer engines are refused with their name") {
         "x-prefiller-host-port", "x-encoder-hosts-ports", "x-kv-cache-source-host-port",
         "x-gateway-destination-endpoint", "x-gateway-destination-endpoint-subset"}) {
     CAPTURE(std::string(field));
-    const auto found = find("POST", "/v1/chat/completions", json + field + ": 1\r\n");
+    const auto found = route_of("POST", "/v1/chat/completions", json + field + ": 1\r\n");
     REQUIRE(std::holds_alternative<api_error>(found));
     const auto& e = std::get<api_error>(found);
     CHECK(e.why == reason::field_not_allowed);
