@@ -31,6 +31,14 @@ void transfer_line::learn(double tokens, double seconds) {
   xy_ = xy_ * kept + weight * tokens * seconds;
 }
 
+void transfer_line::add(const transfer_line& other) {
+  weight_ += other.weight_;
+  x_ += other.x_;
+  y_ += other.y_;
+  xx_ += other.xx_;
+  xy_ += other.xy_;
+}
+
 double transfer_line::estimate(double tokens) const {
   const double spread = weight_ * xx_ - x_ * x_;
   const double mean = y_ / weight_;
@@ -80,6 +88,7 @@ void pair_book::handed_over(endpoint_id prefill, endpoint_id decode, std::uint64
     p.connected = true;
     p.avoided_until = instant{};
     const double usual = all_.known() ? all_.estimate(n) : default_base + default_slope * n;
+    ++handshakes_;
     handshake_ += handshake_memory * (std::max(s - usual, 0.0) - handshake_);
     return;
   }
@@ -87,12 +96,51 @@ void pair_book::handed_over(endpoint_id prefill, endpoint_id decode, std::uint64
   all_.learn(n, s);
 }
 
+double pair_book::transfer(const pair* p, double tokens) const {
+  if (p != nullptr && p->line.known()) return p->line.estimate(tokens);
+  return all_.known() ? all_.estimate(tokens) : default_base + default_slope * tokens;
+}
+
 double pair_book::seconds(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens) const {
-  const double n = static_cast<double>(tokens);
   const pair* p = find(prefill, decode);
   const double first = p != nullptr && p->connected ? 0 : handshake_ * handshake_share;
-  if (p != nullptr && p->line.known()) return first + p->line.estimate(n);
-  return first + (all_.known() ? all_.estimate(n) : default_base + default_slope * n);
+  return first + transfer(p, static_cast<double>(tokens));
+}
+
+std::vector<pair_book::standing> pair_book::standings() const {
+  std::vector<standing> out;
+  out.reserve(pairs_.size());
+  for (const auto& [key, p] : pairs_) {
+    const auto part = [key = key](unsigned shift) { return static_cast<std::uint16_t>(key >> shift); };
+    standing one{.prefill = {part(48), part(32)},
+                 .decode = {part(16), part(0)},
+                 .connected = p.connected,
+                 .learned = p.line.known(),
+                 .avoided_until = p.avoided_until,
+                 .base = transfer(&p, 0)};
+    constexpr double many = 1000;
+    one.slope = (transfer(&p, many) - one.base) / many;
+    out.push_back(one);
+  }
+  std::sort(out.begin(), out.end(), [](const standing& a, const standing& b) {
+    return a.prefill.slot != b.prefill.slot ? a.prefill.slot < b.prefill.slot : a.decode.slot < b.decode.slot;
+  });
+  return out;
+}
+
+void pair_book::add(const pair_book& other) {
+  for (const auto& [key, theirs] : other.pairs_) {
+    if (pairs_.size() >= most_pairs) break;
+    pair& ours = pairs_[key];
+    ours.connected |= theirs.connected;
+    ours.avoided_until = std::max(ours.avoided_until, theirs.avoided_until);
+    ours.line.add(theirs.line);
+  }
+  all_.add(other.all_);
+  if (other.handshakes_ == 0) return;
+  const auto mine = static_cast<double>(handshakes_), seen = static_cast<double>(other.handshakes_);
+  handshake_ = (handshake_ * mine + other.handshake_ * seen) / (mine + seen);
+  handshakes_ += other.handshakes_;
 }
 
 }  // namespace penstock::routing

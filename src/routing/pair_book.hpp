@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <unordered_map>
+#include <vector>
 
 #include "penstock/ids.hpp"
 #include "penstock/time.hpp"
@@ -18,6 +19,7 @@ class transfer_line {
   void learn(double tokens, double seconds);
   bool known() const { return weight_ >= 1; }
   double estimate(double tokens) const;
+  void add(const transfer_line& other);
 
  private:
   double weight_ = 0, x_ = 0, y_ = 0, xx_ = 0, xy_ = 0;
@@ -34,6 +36,18 @@ class pair_book {
   // Engines shake hands at first contact, which takes vLLM's NIXL connector seconds.
   bool connected(endpoint_id prefill, endpoint_id decode) const;
 
+  // What is known of one pair. Seconds of a transfer are base + slope x tokens; `learned` of this pair, else
+  // of all of them or by default.
+  struct standing {
+    endpoint_id prefill, decode;
+    bool connected = false, learned = false;
+    instant avoided_until{};
+    double base = 0, slope = 0;
+  };
+  std::vector<standing> standings() const;
+  // Takes in what another worker learned.
+  void add(const pair_book& other);
+
   // Expected of the next hand-off. A first contact pays off for those that follow, so it counts in part.
   double seconds(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens) const;
 
@@ -45,11 +59,13 @@ class pair_book {
   };
   static std::uint64_t key(endpoint_id prefill, endpoint_id decode);
   const pair* find(endpoint_id prefill, endpoint_id decode) const;
+  double transfer(const pair* p, double tokens) const;
   pair& at(endpoint_id prefill, endpoint_id decode);
 
   std::unordered_map<std::uint64_t, pair> pairs_;
   transfer_line all_;  // of all pairs: what is expected of one that is new
   double handshake_ = 1.0;
+  std::uint64_t handshakes_ = 0;  // that were seen
 };
 
 }  // namespace penstock::routing

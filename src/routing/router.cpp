@@ -40,6 +40,21 @@ duration to_duration(double s) {
 
 prefix_block response_block(std::string_view id) { return {hash(id), response_block_tokens}; }
 
+// An engine that nobody has heard an answer of is taken to be as fast as the others, or it would be preferred
+// to all that are known. Returns the mean of those that are; 0: nobody is.
+double fill_paces(std::vector<draft>& side) {
+  double sum = 0;
+  std::size_t known = 0;
+  for (const draft& d : side) {
+    sum += d.pace;
+    known += d.pace > 0 ? 1 : 0;
+  }
+  const double usual = known == 0 ? 0 : sum / static_cast<double>(known);
+  for (draft& d : side)
+    if (d.pace <= 0) d.pace = usual;
+  return usual;
+}
+
 }  // namespace
 
 shared_state::shared_state(const routing_config& s, std::uint64_t placement)
@@ -62,7 +77,6 @@ struct router::impl {
   void look_up(const prefix_chain& chain);
   void measure(const request_facts& facts, cost_weights weights, const telling_block& telling, instant now);
   double waiting(instant now);
-  void note_work(double uncached, double prompt);
   void look_at_decode(draft& d) const;
   draft draft_of(endpoint_id endpoint) const;
   void measure_side(std::vector<draft>& side, const request_facts& facts, const cost_weights& weights,
@@ -91,7 +105,6 @@ struct router::impl {
   std::vector<double> queues;
   double speed = default_speed;
   double usual_work = 0;  // uncached tokens of the requests sent lately, in the mean
-  double free_share = 1;  // ... as a share of their prompts
   // Of pools that split requests.
   pair_book pairs;
   pair_sides sides;
@@ -132,13 +145,6 @@ double router::impl::waiting(instant now) {
   return *middle / usual_work;
 }
 
-// A request was sent that has `uncached` of its `prompt` tokens to compute.
-void router::impl::note_work(double uncached, double prompt) {
-  constexpr double decay = 0.02;  // the last fifty requests
-  usual_work += (usual_work > 0 ? decay : 1) * (uncached - usual_work);
-  if (prompt > 0) free_share += decay * (std::min(uncached / prompt, 1.0) - free_share);
-}
-
 // Every policy gets all figures: what an endpoint has to compute is booked on the board for all of them.
 void router::impl::measure(const request_facts& facts, cost_weights weights, const telling_block& telling,
                            instant now) {
@@ -153,7 +159,6 @@ void router::impl::measure(const request_facts& facts, cost_weights weights, con
   const request_size size = size_of(facts);
   const double output = weights.learned_sequence ? outputs.expected(hash(facts.model)) : 0;
   weights.lambda = crowded_lambda(weights.lambda, waiting(now));
-  weights.free_share = free_share;
   // Blocks before the telling one are those that much of the traffic shares.
   if (chains == 1 && telling.index < tokens_before.size())
     weights.shared_tokens = static_cast<double>(tokens_before[telling.index]);
@@ -234,7 +239,7 @@ void router::impl::add_pairs(const request_facts& facts, const fleet_view& fleet
   priced.clear();
   const double output = outputs.expected(hash(facts.model));
   const candidate* single = p.candidates.empty() ? nullptr : p.candidates.data();
-  const draft alone = single == nullptr ? draft{} : draft_of(single->endpoint);
+  draft alone = single == nullptr ? draft{} : draft_of(single->endpoint);
   // Where nobody of the single candidates has prefilled yet, they are taken to be as fast as prefill engines.
   const bool singles_known =
       std::any_of(drafts.begin(), drafts.end(), [](const draft& d) { return d.load.speed > 0; });
@@ -242,7 +247,8 @@ void router::impl::add_pairs(const request_facts& facts, const fleet_view& fleet
   if (carried && how.split != split_never) {
     gather_sides(fleet, route, index.keys(), sides);
     measure_side(sides.decodes, facts, r.weights, telling, now);
-    const double decode_speed = speed;
+    const double decode_speed = speed, pace = fill_paces(sides.decodes);
+    if (alone.pace <= 0) alone.pace = pace;
     measure_side(sides.prefills, facts, r.weights, telling, now);
     std::vector<std::uint32_t> by_policy;
     std::swap(drafts, sides.prefills);
@@ -328,7 +334,9 @@ work_lease router::dispatched(const request_facts& facts, const fleet_view& flee
 
   const request_size size = size_of(facts);
   s->work.prefill_tokens = std::min(chosen.uncached_tokens, size.prompt_tokens);
-  m.note_work(static_cast<double>(s->work.prefill_tokens), static_cast<double>(size.prompt_tokens));
+  constexpr double usual_decay = 0.02;  // the last fifty requests
+  m.usual_work +=
+      (m.usual_work > 0 ? usual_decay : 1) * (static_cast<double>(s->work.prefill_tokens) - m.usual_work);
   s->work.decode_tokens = facts.pooling ? 0 : size.prompt_tokens * std::max<std::uint64_t>(facts.n, 1);
   s->work.sequences = size.sequences;
   s->speed = m.speed_of(chosen);
@@ -371,6 +379,10 @@ void router::handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t 
 void router::pair_failed(endpoint_id prefill, endpoint_id decode, instant now) {
   impl_->pairs.failed(prefill, decode, now);
 }
+
+const pair_book& router::pairs() const { return impl_->pairs; }
+
+void router::learn_pairs(const pair_book& known) { impl_->pairs.add(known); }
 
 void router::remember_response(std::string_view response_id, endpoint_id endpoint) {
   const std::array<std::uint64_t, 1> key{response_block(response_id).key};

@@ -15,6 +15,7 @@
 #include "penstock/random.hpp"
 #include "penstock/request_facts.hpp"
 #include "routing/endpoint_board.hpp"
+#include "routing/pair_book.hpp"
 #include "routing/prefix_table.hpp"
 
 namespace penstock::routing {
@@ -86,6 +87,10 @@ class router {
   void handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took);
   // The two could not hand over: not tried as a pair for a minute.
   void pair_failed(endpoint_id prefill, endpoint_id decode, instant now);
+
+  // What this worker learned of pairs, and to begin with what others did.
+  const pair_book& pairs() const;
+  void learn_pairs(const pair_book& known);
 
   // `response_id` was answered by `endpoint`; lossy.
   void remember_response(std::string_view response_id, endpoint_id endpoint);
