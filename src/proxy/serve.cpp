@@ -66,7 +66,9 @@ std::map<std::string, admin::page_maker> pages_of(io::process& running) {
             .body = fleet->draining ? "draining\n" : "no endpoint is up: see /debug/fleet\n"});
   };
   pages["/debug/fleet"] = [&running](const auto& answer) {
-    answer({.body = admin::fleet_page(*running.fleet(), running.routing().board, io::read_clock())});
+    running.collect([&running, answer](const worker::worker_metrics& cells, bool) {
+      answer({.body = admin::fleet_page(cells, *running.fleet(), running.routing().board, io::read_clock())});
+    });
   };
   return pages;
 }
@@ -75,11 +77,14 @@ std::map<std::string, admin::form_maker> forms_of(io::process& running) {
   std::map<std::string, admin::form_maker> forms;
   // The query may name the call: /debug/explain?/v1/messages
   forms["/debug/explain"] = [&running](std::string body, const std::string& query, const auto& answer) {
-    auto told = admin::explain_request(std::move(body), query, running.settings(), running.routing(),
-                                       *running.fleet(), io::read_clock());
-    answer({.status = told.good ? 200 : 422,
-            .content_type = "text/plain; charset=utf-8",
-            .body = std::move(told.text)});
+    running.collect(
+        [&running, body = std::move(body), query, answer](const worker::worker_metrics& cells, bool) {
+          auto told = admin::explain_request(body, query, running.settings(), running.routing(), cells.pairs,
+                                             *running.fleet(), io::read_clock());
+          answer({.status = told.good ? 200 : 422,
+                  .content_type = "text/plain; charset=utf-8",
+                  .body = std::move(told.text)});
+        });
   };
   return forms;
 }

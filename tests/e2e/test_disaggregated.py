@@ -1,10 +1,13 @@
 """Prefill on one engine, decode on another: two of each, emulated, with true leases and text that is wrong when a hand-off
 was used too late or twice."""
 import asyncio
+import json
+import os
 import signal
 import unittest
 
 from harness.case import Case
+from harness.process import run
 from harness.wire import Cut, chat, data_of, text_of
 
 LONG = "The quick brown fox jumps over the lazy dog. " * 40
@@ -140,6 +143,53 @@ class Whole(Fleet):
                 self.assertEqual(got["output"][0]["content"], wanted["output"][0]["content"])
         lines = await proxy.access_log(2)
         self.assertEqual({line["split"] for line in lines}, {"told_to"})
+
+    async def test_what_an_operator_sees(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        for i in range(3):
+            await self.assert_served(proxy, prompt(i))
+        pool = (await self.get(proxy.admin, "/debug/fleet")).json()["pools"][0]
+        self.assertEqual([e["role"] for e in pool["endpoints"]], ["prefill", "prefill", "decode", "decode"])
+        how = pool["disaggregation"]
+        self.assertEqual((how["connector"], how["split"], how["lease_seconds"]), (self.connector, "always", self.lease))
+        self.assertEqual((how["leases_open"], how["leases"]), (0, []))
+        met = {(line["prefill_endpoint"], line["endpoint"]) for line in await proxy.access_log(3)}
+        self.assertEqual({(p["prefill"], p["decode"]) for p in how["pairs"] if p["connected"]}, met)
+        told = await self.post(proxy.admin, "/debug/explain", body(prompt(1)))
+        self.assertEqual(told.status, 200)
+        text = told.body.decode()
+        self.assertIn('split: yes (told_to), the configuration says "always"; on two engines it costs', text)
+        self.assertRegex(text, r"prefill at http://\S+, decode at http://\S+\n1\. http://\S+ prefills for http://")
+        several = await self.post(proxy.admin, "/debug/explain", body(prompt(1), n=2))
+        self.assertIn(f"split: no (not_carried), a hand-off by {self.connector} cannot carry", several.body.decode())
+        request = os.path.join(proxy.folder.name, "request.json")
+        with open(request, "w", encoding="utf-8") as f:
+            json.dump(body(prompt(1)), f)
+        code, out, err = await run("explain", "-c", proxy.file, request)
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn("split: yes (told_to)", out)
+
+    async def test_an_open_lease_is_seen(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        for engine in self.decodes:
+            await self.break_with(engine, "decode:delay-head=20000")
+        waiting = asyncio.ensure_future(self.stream(proxy, body(prompt(1))))
+
+        async def leases():
+            return (await self.get(proxy.admin, "/debug/fleet")).json()["pools"][0]["disaggregation"]["leases"]
+        await proxy.until(leases, "a lease is open")
+        lease = (await leases())[0]
+        self.assertIn(lease["prefill"], [e.url for e in self.prefills])
+        self.assertIn(lease["decode"], [e.url for e in self.decodes])
+        self.assertLessEqual(lease["left_seconds"], self.lease)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+        async def none():
+            return not await leases()
+        await proxy.until(none, "no lease is open")
 
     async def test_both_legs_carry_the_clients_id(self):
         await self.engines()

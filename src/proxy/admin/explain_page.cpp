@@ -7,6 +7,7 @@
 #include <utility>
 #include <variant>
 
+#include "proxy/handoff/connector.hpp"
 #include "tokenizer/extractor.hpp"
 #include "tokenizer/token_estimator.hpp"
 
@@ -73,7 +74,8 @@ std::string facts_of(const request_facts& f, std::uint32_t block_bytes) {
 }  // namespace
 
 explanation explain_request(std::string body, const std::string& path, const config& settings,
-                            routing::shared_state& shared, const fleet_view& fleet, instant now) {
+                            routing::shared_state& shared, const routing::pair_book& pairs,
+                            const fleet_view& fleet, instant now) {
   const std::size_t size = body.size();
   body.resize(size + tokenizer::body_padding);
   tokenizer::extractor extractor({.block_bytes = settings.routing.block_bytes});
@@ -82,8 +84,10 @@ explanation explain_request(std::string body, const std::string& path, const con
   const bytes_view text(body.data(), size);
   if (const auto error = extractor.read(api_of(path, body), text, estimator, facts))
     return {false, fmt::format("refused ({}): {}\n", name(error->why), error->message)};
+  facts.carried_by = handoff::carriers(facts);
   explanation out{true, facts_of(facts, settings.routing.block_bytes)};
   routing::router router(shared);
+  router.learn_pairs(pairs);
   prng rng(1);
   const auto found = router.decide(facts, fleet, now, rng);
   if (const auto* error = std::get_if<api_error>(&found)) {
@@ -95,6 +99,8 @@ explanation explain_request(std::string body, const std::string& path, const con
   if (p.telling_key != 0) line(out.text, "telling block  {}, key {:016x}", p.telling_index, p.telling_key);
   out.text += '\n';
   out.text += routing::explain(p, fleet);
+  // Of a pair the plan says it itself.
+  if (p.candidates.front().prefill) return out;
   const double wait = seconds(router.predicted_prefill(p.candidates.front()));
   out.text += fmt::format("\npredicted time to the first token there: {:.3f} s\n", wait);
   return out;

@@ -19,8 +19,10 @@ struct explanation {
 
 // Reads `body` as a worker would and decides over `fleet` with what `shared` has learned; nothing is sent or
 // booked. How often blocks were asked for of late is known to workers alone, so that the telling block is
-// that of a worker that has just begun. `path` names the call ("/v1/messages"); empty: the members tell.
+// that of a worker that has just begun; `pairs` is what workers learned of pairs of engines. `path` names the
+// call ("/v1/messages"); empty: the members tell.
 explanation explain_request(std::string body, const std::string& path, const config& settings,
-                            routing::shared_state& shared, const fleet_view& fleet, instant now);
+                            routing::shared_state& shared, const routing::pair_book& pairs,
+                            const fleet_view& fleet, instant now);
 
 }  // namespace penstock::admin

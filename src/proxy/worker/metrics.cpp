@@ -99,6 +99,8 @@ void worker_metrics::add(const worker_metrics& other) {
   handoffs_opened += other.handoffs_opened;
   handoffs_open += other.handoffs_open;
   for (std::size_t i = 0; i < handoff::closing_count; ++i) handoffs_closed[i] += other.handoffs_closed[i];
+  leases.insert(leases.end(), other.leases.begin(), other.leases.end());
+  pairs.add(other.pairs);
 }
 
 }  // namespace penstock::worker

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "penstock/account_record.hpp"
 #include "penstock/reason.hpp"
 #include "proxy/handoff/ledger.hpp"
+#include "routing/pair_book.hpp"
 
 namespace penstock::worker {
 
@@ -62,6 +64,8 @@ struct worker_metrics {
   std::uint64_t memory_waits = 0;
   std::uint64_t handoffs_opened = 0, handoffs_open = 0;
   std::array<std::uint64_t, handoff::closing_count> handoffs_closed{};
+  std::vector<handoff::ledger::entry> leases;  // what is open
+  routing::pair_book pairs;                    // what was learned of pairs of engines
 
   void account(const account_record& r);
   void add(const worker_metrics& other);

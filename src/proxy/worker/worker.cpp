@@ -334,6 +334,8 @@ worker_metrics worker::metrics() const {
   m.handoffs_open = handoffs_.open_count();
   for (std::size_t i = 0; i < handoff::closing_count; ++i)
     m.handoffs_closed[i] = handoffs_.closed(static_cast<handoff::closing>(i));
+  m.leases = handoffs_.held();
+  m.pairs = router_.pairs();
   return m;
 }
 

@@ -213,7 +213,7 @@ TEST_CASE("metrics_page: histograms are cumulative and end with +Inf") {
 TEST_CASE("fleet_page: JSON with every endpoint and no secret") {
   const auto board = std::make_unique<routing::endpoint_board>();
   board->book({0, 1}, {.prefill_tokens = 500, .sequences = 1, .expected = 2s}, now);
-  const std::string text = admin::fleet_page(two_endpoints("p\"ool"), *board, now);
+  const std::string text = admin::fleet_page({}, two_endpoints("p\"ool"), *board, now);
   CHECK(text.find("secret") == std::string::npos);
   simdjson::dom::parser parser;
   simdjson::dom::element e;
@@ -239,11 +239,64 @@ TEST_CASE("fleet_page: JSON with every endpoint and no secret") {
   CHECK(two["prefill_tokens_per_second"].is_null());
 }
 
+TEST_CASE("fleet_page: roles, open hand-offs and pairs of a pool that splits") {
+  const auto board = std::make_unique<routing::endpoint_board>();
+  fleet_view fleet = two_endpoints("p");
+  fleet.endpoints[0].settings.role = endpoint_role::prefill;
+  fleet.endpoints[0].settings.group = "g\"1";
+  fleet.endpoints[1].settings.role = endpoint_role::decode;
+  fleet.pools[0].disaggregation = {.enabled = true, .connector = connector_kind::nixl, .split = 512};
+  const endpoint_id prefill = fleet.endpoints[0].id, decode = fleet.endpoints[1].id, gone{77, 1};
+  worker::worker_metrics cells;
+  cells.leases.push_back({prefill, decode, now - 2s, now + 28s, 0, true});
+  cells.leases.push_back({gone, decode, now, now + 30s, 0, true});
+  cells.pairs.handed_over(prefill, decode, 1000, 1s);
+  for (int i = 0; i < 5; ++i) cells.pairs.handed_over(prefill, decode, 1000, 50ms);
+  cells.pairs.failed(decode, prefill, now - 20s);
+  simdjson::dom::parser parser;
+  simdjson::dom::element e;
+  const std::string text = admin::fleet_page(cells, fleet, *board, now);
+  REQUIRE(parser.parse(text).get(e) == simdjson::SUCCESS);
+  const auto pool = e["pools"].at(0);
+  CHECK(std::string_view(pool["endpoints"].at(0)["role"]) == "prefill");
+  CHECK(std::string_view(pool["endpoints"].at(0)["group"]) == "g\"1");
+  CHECK(pool["endpoints"].at(1)["group"].is_null());
+  const auto how = pool["disaggregation"];
+  CHECK(std::string_view(how["connector"]) == "nixl");
+  CHECK(std::uint64_t(how["split"]) == 512);
+  CHECK(std::uint64_t(how["lease_seconds"]) == 30);
+  // What belongs to engines that left the pool is not listed here.
+  CHECK(std::uint64_t(how["leases_open"]) == 1);
+  CHECK(std::string_view(how["leases"].at(0)["prefill"]) == fleet.endpoints[0].settings.url);
+  CHECK(std::string_view(how["leases"].at(0)["decode"]) == fleet.endpoints[1].settings.url);
+  CHECK(double(how["leases"].at(0)["held_seconds"]) == 2);
+  CHECK(double(how["leases"].at(0)["left_seconds"]) == 28);
+  REQUIRE(simdjson::dom::array(how["pairs"]).size() == 2);
+  const auto one = how["pairs"].at(0), two = how["pairs"].at(1);
+  CHECK(std::string_view(one["prefill"]) == fleet.endpoints[0].settings.url);
+  CHECK(bool(one["connected"]));
+  CHECK(double(one["avoided_seconds"]) == 0);
+  CHECK(bool(one["transfer"]["learned"]));
+  CHECK(double(one["transfer"]["seconds"]) + double(one["transfer"]["seconds_per_1000_tokens"]) ==
+        doctest::Approx(0.05));
+  CHECK_FALSE(bool(two["connected"]));
+  CHECK(double(two["avoided_seconds"]) == 40);
+  CHECK_FALSE(bool(two["transfer"]["learned"]));
+  for (const auto& [split, said] :
+       {std::pair{split_by_cost, "cost"}, {split_always, "always"}, {split_never, "never"}}) {
+    fleet.pools[0].disaggregation.split = split;
+    CHECK(admin::fleet_page({}, fleet, *board, now).find(fmt::format("\"split\":\"{}\"", said)) !=
+          std::string::npos);
+  }
+  fleet.pools[0].disaggregation.enabled = false;
+  CHECK(admin::fleet_page(cells, fleet, *board, now).find("disaggregation") == std::string::npos);
+}
+
 TEST_CASE("fleet_page: an empty fleet is valid too") {
   simdjson::dom::parser parser;
   simdjson::dom::element e;
   const auto board = std::make_unique<routing::endpoint_board>();
-  CHECK(parser.parse(admin::fleet_page({}, *board, now)).get(e) == simdjson::SUCCESS);
+  CHECK(parser.parse(admin::fleet_page({}, {}, *board, now)).get(e) == simdjson::SUCCESS);
 }
 
 TEST_CASE("metrics: README names every metric") {

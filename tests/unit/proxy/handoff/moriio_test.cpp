@@ -37,6 +37,13 @@ TEST_CASE("moriio: parameters that lack what the decode engine needs are none") 
   const std::string body = said(params);
   CHECK(read_prefill_answer(moriio, body).params == params);
   CHECK_FALSE(read_prefill_answer(moriio, body).finished);
+  const std::string messages =
+      R"({"usage":{"input_tokens":30,"output_tokens":1,"cache_read_input_tokens":96},"kv_transfer_params":)" +
+      params + "}";
+  const prefill_answer anthropic = read_prefill_answer(moriio, messages);
+  CHECK(anthropic.cached_known);
+  CHECK(anthropic.cached_tokens == 96);
+  CHECK(anthropic.prompt_tokens == 126);
   for (const std::string_view name :
        {"do_remote_prefill", "remote_engine_id", "remote_block_ids", "remote_host", "remote_handshake_port",
         "remote_notify_port", "transfer_id"}) {
