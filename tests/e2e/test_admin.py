@@ -251,9 +251,9 @@ class Tenants(Case):
 
 
 class Demo(Case):
-    async def begun(self):
+    async def begun(self, *options):
         """The running demo and the curl command that it prints."""
-        demo = await Process("demo", "--listen", f"127.0.0.1:{free_port()}", "--admin", f"127.0.0.1:{free_port()}").start()
+        demo = await Process("demo", *options, "--listen", f"127.0.0.1:{free_port()}", "--admin", f"127.0.0.1:{free_port()}").start()
         self.addAsyncCleanup(demo.kill)
         await demo.wait_line(lambda line: "Ctrl-C" in line)
         lines = [line.strip() for line in demo.out]
@@ -286,6 +286,81 @@ class Demo(Case):
             homes.add(response.header("x-penstock-endpoint"))
         self.assertEqual(len(homes), 2)
         self.assertTrue(demo.running)
+
+    async def test_disaggregated(self):
+        demo, command = await self.begun("--disaggregated")
+        heads, usages = [], []
+        for _ in range(2):
+            child = await asyncio.create_subprocess_exec("/bin/bash", "-c", command, stdout=asyncio.subprocess.PIPE)
+            out, _ = await child.communicate()
+            self.assertEqual(child.returncode, 0)
+            head, _, events = out.decode().partition("\r\n\r\n")
+            self.assertTrue(events.endswith("data: [DONE]\n\n"), events)
+            heads.append(dict(line.split(": ", 1) for line in head.split("\r\n")[1:]))
+            usages.append(json.loads(re.findall(r"data: (.*)", events)[-2])["usage"])
+        first, again = heads
+        self.assertNotEqual(first["x-penstock-endpoint"], first["x-penstock-prefill-endpoint"])
+        self.assertRegex(first["x-penstock-reason"], "^prefix .*, split long_prompt$")
+        # The decode engine has the prompt now, and says so.
+        self.assertEqual(again["x-penstock-endpoint"], first["x-penstock-endpoint"])
+        self.assertEqual(again["x-penstock-reason"], "prefix holds_prefix, split short_prompt")
+        self.assertNotIn("x-penstock-prefill-endpoint", again)
+        cached = [u["prompt_tokens_details"]["cached_tokens"] for u in usages]
+        self.assertEqual(cached[0], 0)
+        self.assertGreater(cached[1], 500)
+        connection = await self.connect(re.search(r"http://([\w.:]+)/", command).group(1))
+        response = await connection.start(CHAT, chat("Hello", model="demo", max_tokens=5))
+        self.assertTrue(text_of([e async for e in connection.events(response)]))
+        self.assertIsNone(response.header("x-penstock-prefill-endpoint"))
+        self.assertTrue(demo.running)
+
+
+class Transcripts(Case):
+    """What README shows of the demo is what the demo says, but for the ports of its engines."""
+
+    def shown(self, after):
+        """The first console block behind these words: (commands as a shell takes them, what they said)."""
+        with open(os.path.join(os.path.dirname(__file__), "../../README.md"), encoding="utf-8") as f:
+            lines = f.read().partition(after)[2].partition("```\n")[2].partition("```\n")[0].splitlines()
+        commands, said = [], []
+        for line in lines:
+            if line.startswith("$ "):
+                commands.append(line[2:])
+            elif line.startswith("  "):
+                commands[-1] += "\n" + line
+            else:
+                said.append(line)
+        self.assertTrue(commands and said, after)
+        return commands, said
+
+    @staticmethod
+    def named(lines):
+        """Addresses by the order in which they appear."""
+        seen = []
+
+        def name(match):
+            if match.group() not in seen:
+                seen.append(match.group())
+            return f"engine {seen.index(match.group())}"
+        return [re.sub(r"http://127\.0\.0\.1:\d+", name, line) for line in lines]
+
+    async def replay(self, after, *options):
+        commands, said = self.shown(after)
+        port, admin = free_port(), free_port()
+        demo = await Process("demo", *options, "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}").start()
+        self.addAsyncCleanup(demo.kill)
+        await demo.wait_line(lambda line: "Ctrl-C" in line)
+        script = "\n".join(["URL=http://127.0.0.1:23080/v1/chat/completions", *commands])
+        script = script.replace("127.0.0.1:23080", f"127.0.0.1:{port}").replace("127.0.0.1:23090", f"127.0.0.1:{admin}")
+        child = await asyncio.create_subprocess_exec("/bin/bash", "-c", script, stdout=asyncio.subprocess.PIPE)
+        out, _ = await child.communicate()
+        self.assertEqual(self.named(out.decode().splitlines()), self.named(said))
+
+    async def test_a_conversation(self):
+        await self.replay("A conversation's second turn goes to the engine that holds the first")
+
+    async def test_two_engines_for_one_request(self):
+        await self.replay("penstock demo --disaggregated --listen 127.0.0.1:23080", "--disaggregated")
 
 
 if __name__ == "__main__":

@@ -40,9 +40,14 @@ void worker::answer_head(exchange& x, bool reframed, bytes_view type) {
   std::vector<std::pair<std::string, std::string>> extra;
   if (x.fleet->settings->server.expose_routing) {
     extra.emplace_back("x-penstock-endpoint", x.flow.record().endpoint_url);
+    if (x.flow.prefill() != nullptr)
+      extra.emplace_back("x-penstock-prefill-endpoint", x.flow.record().prefill_url);
+    const plan& chosen = x.flow.chosen();
     if (http::find(c.parser.head().fields, "x-penstock-explain") != nullptr)
-      extra.emplace_back("x-penstock-reason",
-                         fmt::format("{} {}", name(x.flow.chosen().by), name(x.flow.chosen().why)));
+      extra.emplace_back("x-penstock-reason", chosen.split == split_choice::not_asked
+                                                  ? fmt::format("{} {}", name(chosen.by), name(chosen.why))
+                                                  : fmt::format("{} {}, split {}", name(chosen.by),
+                                                                name(chosen.why), name(chosen.split)));
   }
   how.extra = &extra;
   http::append_client_head(batch_.head, type.empty() ? &engine : nullptr, type, how);
