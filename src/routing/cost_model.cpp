@@ -16,9 +16,11 @@ constexpr double least_confidence = 0.05;
 constexpr double doubt = 0.25;
 constexpr double stall_seconds = 2, stall_factor = 4;
 constexpr double most_sequence_cost = 1e6;
-// What each waiting request adds to lambda, and what a token of the shared head costs. Both were flat
-// around these values over the laboratory's generated shapes (perf/lab/NOTES.md).
-constexpr double lambda_a_waiting = 5;
+// What a request that waits at the median endpoint adds to lambda, what one adds that waits at the endpoint
+// itself, and what a token of the shared head costs. All were flat around these values over the laboratory's
+// cells (perf/lab/NOTES.md).
+constexpr double lambda_a_waiting = 2;
+constexpr double lambda_a_follower = 0.5;
 constexpr double shared_share = 0.25;
 
 constexpr double sane(double v, double least, double most, double otherwise) {
@@ -39,7 +41,7 @@ request_size size_of(const request_facts& facts) {
 cost_weights weights_of(const routing_config& settings) {
   const cost_weights d;
   return {sane(settings.lambda, 0, 1e6, d.lambda), sane(settings.sequence_cost, 0, 1e9, d.sequence),
-          sane(settings.load_factor, 1, 1e6, d.load_factor), settings.learn_sequence_cost, 0};
+          sane(settings.load_factor, 1, 1e6, d.load_factor), settings.learn_sequence_cost};
 }
 
 double queue_tokens(const endpoint_load& load, double speed, instant now) {
@@ -84,8 +86,9 @@ void appraise(draft& d, const request_size& size, const cost_weights& weights, d
   const double sequence = d.sequence_cost > 0 ? d.sequence_cost : weights.sequence;
   const auto uncached = static_cast<double>(c.uncached_tokens);
   const double shared = std::clamp(weights.shared_tokens - static_cast<double>(c.hit_tokens), 0.0, uncached);
+  const double followers = lambda_a_follower * weights.free_share * static_cast<double>(d.load.waiting);
   const double cost = c.queue_tokens + sequence * static_cast<double>(c.requests) +
-                      (1 + weights.lambda) * (uncached - shared) + shared_share * shared;
+                      (1 + weights.lambda + followers) * (uncached - shared) + shared_share * shared;
   c.confidence = trust;
   // One sequence more, so that doubt weighs where everything else is free.
   c.score = cost + (cost + sequence) * (1 / trust - 1);

@@ -26,9 +26,10 @@ request_size size_of(const request_facts& facts);
 // The settings of the score, made safe: no negative or NaN weight, a load factor of at least 1.
 // `shared_tokens` belongs to one request: the head of its prompt that much of the traffic shares.
 struct cost_weights {
-  double lambda = 4, sequence = 200, load_factor = 1.25;
+  double lambda = 1, sequence = 200, load_factor = 1.25;
   bool learned_sequence = false;  // `sequence` only where nothing was learned
   double shared_tokens = 0;
+  double free_share = 1;  // of recent requests: the part of their work that no endpoint held
 };
 cost_weights weights_of(const routing_config& settings);
 
@@ -51,11 +52,15 @@ double pool_speed(std::span<const draft> drafts);
 // fixed penalty that is right at ease is several times too small in overload.
 double crowded_lambda(double lambda, double waiting);
 
-// queue x (pool speed / own speed) + w x sequences in flight + (1 + lambda) x uncached tokens, raised
-// where confidence is below 1. Of the head that much of the traffic shares, what is not held costs a
-// quarter of its tokens and no penalty: it will be used again wherever it is, and where every request
-// begins alike the penalty would keep all of them at the endpoint that happened to be first.
-// `d.load` and the hit figures are filled in; this fills in the rest.
+// queue x (pool speed / own speed) + w x sequences in flight + (1 + lambda + f x waiting) x uncached tokens,
+// raised where confidence is below 1. Work delays those who come behind it, and by Little's law the requests
+// that wait at an endpoint now are how many come during its queue: so long prompts go where few wait and
+// short ones where the queue is short. But who follows what an endpoint holds comes there whatever its queue
+// is, and a long queue must not be bought with a low count: f is the share of the traffic's work that nobody
+// held. Of the head that much of the traffic shares, what is not held costs a quarter of its tokens and no
+// penalty: it will be used again wherever it is, and where every request begins alike the penalty would keep
+// all of them at the endpoint that happened to be first. `d.load` and the hit figures are filled in; this
+// fills in the rest.
 void appraise(draft& d, const request_size& size, const cost_weights& weights, double pool, instant now);
 
 }  // namespace penstock::routing

@@ -17,6 +17,9 @@ constexpr std::uint16_t generation_of(std::uint64_t word) {
   return static_cast<std::uint16_t>(word >> count_bits);
 }
 constexpr std::uint64_t count_of(std::uint64_t word) { return word & count_mask; }
+// One request that waits, in the word that counts sequences: both change in one step.
+constexpr unsigned waiting_at = 28;
+constexpr std::uint64_t one_waiting = std::uint64_t{1} << waiting_at;
 
 // Generations wrap after 65,536 removals of one slot; nearer than half the circle is newer.
 constexpr bool newer(std::uint16_t a, std::uint16_t b) {
@@ -94,7 +97,9 @@ endpoint_load endpoint_board::read(endpoint_id id) const {
   const cell& c = cells_[id.slot];
   l.prefill_tokens = count_for(c.prefill, id.generation);
   l.decode_tokens = count_for(c.decode, id.generation);
-  l.sequences = count_for(c.sequences, id.generation);
+  const std::uint64_t in_flight = count_for(c.sequences, id.generation);
+  l.sequences = in_flight & (one_waiting - 1);
+  l.waiting = in_flight >> waiting_at;
   l.finish = from_micros(count_for(c.finish, id.generation));
   l.suspect_until = from_micros(count_for(c.suspect, id.generation));
   if (count_for(c.learned_by, id.generation) > 0) l.speed = speed_of(unpack_sums(c.learned.load(relaxed)));
@@ -106,7 +111,7 @@ bool endpoint_board::book(endpoint_id id, const booked_work& work, instant now) 
   cell& c = cells_[id.slot];
   // The count of sequences is taken first and decides; once it was ours the others can only be lost to a
   // still newer generation, for which giving back does nothing either.
-  if (!add(c.sequences, id.generation, work.sequences)) return false;
+  if (!add(c.sequences, id.generation, work.sequences + one_waiting)) return false;
   add(c.prefill, id.generation, work.prefill_tokens);
   const std::uint64_t from = micros(now), length = micros(work.expected);
   update(c.finish, id.generation, [=](std::uint64_t f) { return std::max(f, from) + length; });
@@ -117,6 +122,7 @@ void endpoint_board::begin_decode(endpoint_id id, const booked_work& work) {
   if (id.slot >= max_endpoints) return;
   cell& c = cells_[id.slot];
   subtract(c.prefill, id.generation, work.prefill_tokens);
+  subtract(c.sequences, id.generation, one_waiting);
   add(c.decode, id.generation, work.decode_tokens);
 }
 
@@ -128,7 +134,7 @@ void endpoint_board::release(endpoint_id id, const booked_work& work, bool decod
   } else {
     subtract(c.prefill, id.generation, work.prefill_tokens);
   }
-  subtract(c.sequences, id.generation, work.sequences);
+  subtract(c.sequences, id.generation, work.sequences + (decoding ? 0 : one_waiting));
 }
 
 void endpoint_board::unwind(endpoint_id id, duration expected) {

@@ -17,6 +17,7 @@ struct endpoint_load {
   std::uint64_t prefill_tokens = 0;  // uncached prompt tokens of requests without a first token
   std::uint64_t decode_tokens = 0;   // context tokens of sequences that generate
   std::uint64_t sequences = 0;       // in flight: prompts x n
+  std::uint64_t waiting = 0;         // requests without a first token
   instant finish{};                  // when the prefill work should be over; in the past when idle
   double speed = 0;                  // prefill tokens per second, learned; 0: not known
   instant suspect_until{};
@@ -68,12 +69,13 @@ class endpoint_board {
 
  private:
   struct alignas(64) cell {
-    std::atomic<std::uint64_t> prefill{0}, decode{0}, sequences{0};  // generation 16 | count 48
-    std::atomic<std::uint64_t> finish{0};                            // generation 16 | microseconds 48
-    std::atomic<std::uint64_t> suspect{0};                           // generation 16 | microseconds 48
-    std::atomic<std::uint64_t> last_first_token{0};                  // generation 16 | microseconds 48
-    std::atomic<std::uint64_t> learned{0};                           // float tokens | float seconds, decayed
-    std::atomic<std::uint64_t> learned_by{0};                        // generation 16 | samples 48
+    std::atomic<std::uint64_t> prefill{0}, decode{0};  // generation 16 | count 48
+    std::atomic<std::uint64_t> sequences{0};           // generation 16 | waiting 20 | sequences 28
+    std::atomic<std::uint64_t> finish{0};              // generation 16 | microseconds 48
+    std::atomic<std::uint64_t> suspect{0};             // generation 16 | microseconds 48
+    std::atomic<std::uint64_t> last_first_token{0};    // generation 16 | microseconds 48
+    std::atomic<std::uint64_t> learned{0};             // float tokens | float seconds, decayed
+    std::atomic<std::uint64_t> learned_by{0};          // generation 16 | samples 48
   };
   static_assert(sizeof(cell) == 64);
   struct alignas(64) decode_cell {

@@ -16,7 +16,7 @@ using ring_ref = std::atomic_ref<std::int32_t>;
 // How many entries ahead a bucket is fetched: some 100 ns of work.
 constexpr std::size_t prefetch_ahead = 12;
 // An epoch is this part of the endpoint's capacity: the grain of the LRU.
-constexpr std::uint64_t epochs_per_capacity = 64;
+constexpr std::uint64_t epochs_per_capacity = 32;
 constexpr std::uint64_t least_buckets = 1024;
 // Makes of a block's key the one under which the tokens generated behind it are kept.
 constexpr std::uint64_t crowd_mark = 0x6a09e667f3bcc909ULL;

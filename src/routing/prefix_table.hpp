@@ -47,7 +47,7 @@ constexpr std::uint8_t block_units(std::uint64_t tokens) {
 // all of them: some 9 lines for each group and a prompt of 400 blocks, prefetched.
 //
 // Age: an exact LRU of tokens, cut into epochs. A word carries the epoch of its last use; a slot keeps a
-// ring of how many token units stand in each of its last 256 epochs. An epoch ends when 1/64 of the
+// ring of how many token units stand in each of its last 256 epochs. An epoch ends when 1/32 of the
 // endpoint's KV capacity was used in it, and the horizon then moves so that the epochs behind it sum up
 // to the capacity: blocks before the horizon are what the engine has evicted. A block that is used again
 // moves to the present epoch and pushes nothing else out, which a plain token clock gets wrong. Blocks

@@ -77,6 +77,7 @@ struct router::impl {
   void look_up(const prefix_chain& chain);
   void measure(const request_facts& facts, cost_weights weights, const telling_block& telling, instant now);
   double waiting(instant now);
+  void note_work(double uncached, double prompt);
   void look_at_decode(draft& d) const;
   draft draft_of(endpoint_id endpoint) const;
   void measure_side(std::vector<draft>& side, const request_facts& facts, const cost_weights& weights,
@@ -105,6 +106,7 @@ struct router::impl {
   std::vector<double> queues;
   double speed = default_speed;
   double usual_work = 0;  // uncached tokens of the requests sent lately, in the mean
+  double free_share = 1;  // ... as a share of their prompts
   // Of pools that split requests.
   pair_book pairs;
   pair_sides sides;
@@ -145,6 +147,13 @@ double router::impl::waiting(instant now) {
   return *middle / usual_work;
 }
 
+// A request was sent that has `uncached` of its `prompt` tokens to compute.
+void router::impl::note_work(double uncached, double prompt) {
+  constexpr double decay = 0.02;  // the last fifty requests
+  usual_work += (usual_work > 0 ? decay : 1) * (uncached - usual_work);
+  if (prompt > 0) free_share += decay * (std::min(uncached / prompt, 1.0) - free_share);
+}
+
 // Every policy gets all figures: what an endpoint has to compute is booked on the board for all of them.
 void router::impl::measure(const request_facts& facts, cost_weights weights, const telling_block& telling,
                            instant now) {
@@ -159,6 +168,7 @@ void router::impl::measure(const request_facts& facts, cost_weights weights, con
   const request_size size = size_of(facts);
   const double output = weights.learned_sequence ? outputs.expected(hash(facts.model)) : 0;
   weights.lambda = crowded_lambda(weights.lambda, waiting(now));
+  weights.free_share = free_share;
   // Blocks before the telling one are those that much of the traffic shares.
   if (chains == 1 && telling.index < tokens_before.size())
     weights.shared_tokens = static_cast<double>(tokens_before[telling.index]);
@@ -334,9 +344,7 @@ work_lease router::dispatched(const request_facts& facts, const fleet_view& flee
 
   const request_size size = size_of(facts);
   s->work.prefill_tokens = std::min(chosen.uncached_tokens, size.prompt_tokens);
-  constexpr double usual_decay = 0.02;  // the last fifty requests
-  m.usual_work +=
-      (m.usual_work > 0 ? usual_decay : 1) * (static_cast<double>(s->work.prefill_tokens) - m.usual_work);
+  m.note_work(static_cast<double>(s->work.prefill_tokens), static_cast<double>(size.prompt_tokens));
   s->work.decode_tokens = facts.pooling ? 0 : size.prompt_tokens * std::max<std::uint64_t>(facts.n, 1);
   s->work.sequences = size.sequences;
   s->speed = m.speed_of(chosen);

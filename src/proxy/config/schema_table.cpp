@@ -405,11 +405,12 @@ constexpr key_spec routing_keys[] = {
      .member = slot_of<&routing_config::block_bytes>()},
     {.name = "lambda",
      .type = number,
-     .fallback = "4",
+     .fallback = "1",
      .least = "0",
      .most = "1000",
-     .text = "Penalty for prompt tokens that an endpoint would compute anew: `score = queue + (1 + lambda) x "
-             "uncached tokens`. It grows by itself while requests wait everywhere.",
+     .text =
+         "Penalty for prompt tokens that an endpoint would compute anew: `score = queue + (1 + lambda) x "
+         "uncached tokens`. It grows by itself with the requests that wait, everywhere and at the endpoint.",
      .member = slot_of<&routing_config::lambda>()},
     {.name = "sequence_cost",
      .type = number,

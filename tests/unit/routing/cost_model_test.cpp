@@ -41,7 +41,7 @@ TEST_CASE("cost: a held prefix is worth more the more requests wait everywhere")
 }
 
 TEST_CASE("cost: what everybody shares is no reason to queue, and little to pay") {
-  cost_weights w;
+  cost_weights w{.lambda = 4};
   w.shared_tokens = 8000;
   // The holder of the shared head against an empty engine: a queue of a quarter of it is enough.
   CHECK(score(holder(8000, 1000), w) < score(holder(0, 0), w));
@@ -53,6 +53,19 @@ TEST_CASE("cost: what everybody shares is no reason to queue, and little to pay"
   CHECK(score(holder(8000, 25000), w) < score(holder(2000, 0), w));
   w.shared_tokens = 1e9;
   CHECK(score(holder(0, 0), w) < 10000);
+}
+
+// Endpoint 0 has many short requests in front, endpoint 1 a few long ones and half a second more of work.
+TEST_CASE("cost: a long prompt goes where few wait, a short one where the queue is short") {
+  draft many = holder(0, 20000), few = holder(0, 25000);
+  many.load.waiting = 40;
+  few.load.waiting = 4;
+  cost_weights w;
+  CHECK(score(many, w, 200) < score(few, w, 200));
+  CHECK(score(many, w, 10000) > score(few, w, 10000));
+  // Traffic that follows what engines hold cannot choose later: then only the queue counts.
+  w.free_share = 0;
+  CHECK(score(many, w, 10000) < score(few, w, 10000));
 }
 
 TEST_CASE("router: sessions that begin alike do not all stay where the first one went") {

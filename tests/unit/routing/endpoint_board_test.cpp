@@ -20,7 +20,7 @@ booked_work work_of(std::uint64_t prefill, std::uint64_t decode, duration expect
   return {prefill, decode, 1, expected};
 }
 bool idle(const endpoint_load& l) {
-  return l.prefill_tokens == 0 && l.decode_tokens == 0 && l.sequences == 0;
+  return l.prefill_tokens == 0 && l.decode_tokens == 0 && l.sequences == 0 && l.waiting == 0;
 }
 
 }  // namespace
@@ -34,10 +34,13 @@ TEST_CASE("board: a request is booked, decodes and is given back") {
   CHECK(l.prefill_tokens == 1000);
   CHECK(l.decode_tokens == 0);
   CHECK(l.sequences == 1);
+  CHECK(l.waiting == 1);
   CHECK(l.finish == at_ms(600));
   board->begin_decode(id, w);
   l = board->read(id);
   CHECK(l.prefill_tokens == 0);
+  CHECK(l.sequences == 1);
+  CHECK(l.waiting == 0);
   CHECK(l.decode_tokens == 1200);
   board->release(id, w, true);
   CHECK(idle(board->read(id)));

@@ -341,6 +341,19 @@ TEST_CASE("prefix table: agents' answers are counted once, within 5 % of an exac
   }
 }
 
+// What is used again pushes nothing out, however often: a busy agent's context is entered at each turn's
+// begin and end, six times the capacity while another session thinks.
+TEST_CASE("prefix table: one busy context leaves the others where they are") {
+  prefix_table t(16 * mib);
+  const endpoint_id id{0, 0};
+  t.adopt(id, 60000, 0);
+  const prefix_chain thinking = chain_of(1, 60), busy = chain_of(2, 100);
+  enter(t, id, thinking);
+  for (int i = 0; i < 14; ++i) enter(t, id, busy);
+  CHECK(depth(t, id, thinking) == 60);
+  CHECK(depth(t, id, busy) == 100);
+}
+
 TEST_CASE("prefix table: what another request took back returns at the first token") {
   prefix_table t(mib);
   const endpoint_id id{1, 0};

@@ -40,7 +40,7 @@ TEST_CASE("the defaults") {
   CHECK(c.health.token_grace == 5s);
   CHECK(c.log.access == "stdout");
   CHECK(c.log.level == "info");
-  CHECK(c.routing.lambda == 4);
+  CHECK(c.routing.lambda == 1);
   CHECK(c.routing.block_bytes == 1024);
   REQUIRE(c.pools.size() == 1);
   CHECK(c.pools[0].name == "main");
