@@ -16,6 +16,7 @@ constexpr double least_confidence = 0.05;
 constexpr double doubt = 0.25;
 constexpr double stall_seconds = 2, stall_factor = 4;
 constexpr double most_sequence_cost = 1e6;
+constexpr double same_speed = 1.25;
 // What a request that waits at the median endpoint adds to lambda, what one adds that waits at the endpoint
 // itself, and what a token of the shared head costs. All were flat around these values over the laboratory's
 // cells (perf/lab/NOTES.md).
@@ -56,6 +57,13 @@ double learned_sequence_cost(const decode_fit& fit, double expected_output, doub
   return cost > 0 ? std::min(cost, most_sequence_cost) : otherwise;
 }
 
+double pace_of(double pool, double own) {
+  if (!(pool > 0) || !(own > 0)) return 1;
+  const double pace = std::clamp(pool / own, 0.01, 100.0);
+  if (pace > same_speed) return pace / same_speed;
+  return pace < 1 / same_speed ? pace * same_speed : 1;
+}
+
 double pool_speed(std::span<const draft> drafts) {
   std::array<double, max_endpoints> known;
   std::size_t n = 0;
@@ -77,7 +85,8 @@ void appraise(draft& d, const request_size& size, const cost_weights& weights, d
   const double speed = d.load.speed > 0 ? d.load.speed : pool;
   c.speed = d.load.speed;
   c.requests = static_cast<std::uint32_t>(std::min<std::uint64_t>(d.load.sequences, ~0U));
-  c.queue_tokens = queue_tokens(d.load, speed, now) * std::clamp(pool / speed, 0.01, 100.0);
+  const double pace = pace_of(pool, speed);
+  c.queue_tokens = queue_tokens(d.load, speed, now) * pace;
   // The last token of a prompt is always computed, however much of it is held.
   const std::uint64_t least = std::min<std::uint64_t>(size.prompt_tokens, size.sequences);
   c.uncached_tokens = std::max(size.prompt_tokens - std::min(c.hit_tokens, size.prompt_tokens), least);
@@ -88,7 +97,8 @@ void appraise(draft& d, const request_size& size, const cost_weights& weights, d
   const double shared = std::clamp(weights.shared_tokens - static_cast<double>(c.hit_tokens), 0.0, uncached);
   const double followers = lambda_a_follower * weights.free_share * static_cast<double>(d.load.waiting);
   const double cost = c.queue_tokens + sequence * static_cast<double>(c.requests) +
-                      (1 + weights.lambda + followers) * (uncached - shared) + shared_share * shared;
+                      (pace + weights.lambda + followers) * (uncached - shared) +
+                      shared_share * pace * shared;
   c.confidence = trust;
   // One sequence more, so that doubt weighs where everything else is free.
   c.score = cost + (cost + sequence) * (1 / trust - 1);

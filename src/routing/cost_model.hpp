@@ -43,6 +43,11 @@ double queue_tokens(const endpoint_load& load, double speed, instant now);
 // x expected output x prefill speed. `otherwise` where one of the three is not known.
 double learned_sequence_cost(const decode_fit& fit, double expected_output, double speed, double otherwise);
 
+// How many times as long as at the pool's speed work takes there. Speeds within a quarter are the same: what
+// short prompts teach is no better, and engines of a kind would be told apart by chance; beyond it the
+// quarter is given away. 1 where either is 0.
+double pace_of(double pool, double own);
+
 // Median of the learned speeds, default_speed when nobody has one.
 double pool_speed(std::span<const draft> drafts);
 
@@ -52,15 +57,15 @@ double pool_speed(std::span<const draft> drafts);
 // fixed penalty that is right at ease is several times too small in overload.
 double crowded_lambda(double lambda, double waiting);
 
-// queue x (pool speed / own speed) + w x sequences in flight + (1 + lambda + f x waiting) x uncached tokens,
-// raised where confidence is below 1. Work delays those who come behind it, and by Little's law the requests
-// that wait at an endpoint now are how many come during its queue: so long prompts go where few wait and
-// short ones where the queue is short. But who follows what an endpoint holds comes there whatever its queue
-// is, and a long queue must not be bought with a low count: f is the share of the traffic's work that nobody
-// held. Of the head that much of the traffic shares, what is not held costs a quarter of its tokens and no
-// penalty: it will be used again wherever it is, and where every request begins alike the penalty would keep
-// all of them at the endpoint that happened to be first. `d.load` and the hit figures are filled in; this
-// fills in the rest.
+// queue x pace + w x sequences in flight + (pace + lambda + f x waiting) x uncached tokens, raised where
+// confidence is below 1. Work delays those who come behind it, and by Little's law the requests that wait at
+// an endpoint now are how many come during its queue: so long prompts go where few wait and short ones where
+// the queue is short. But who follows what an endpoint holds comes there whatever its queue is, and a long
+// queue must not be bought with a low count: f is the share of the traffic's work that nobody held. Of the
+// head that much of the traffic shares, what is not held costs a quarter of its tokens and no penalty: it
+// will be used again wherever it is, and where every request begins alike the penalty would keep all of them
+// at the endpoint that happened to be first. `d.load` and the hit figures are filled in; this fills in the
+// rest.
 void appraise(draft& d, const request_size& size, const cost_weights& weights, double pool, instant now);
 
 }  // namespace penstock::routing

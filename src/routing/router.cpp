@@ -372,8 +372,8 @@ work_lease router::dispatched(const request_facts& facts, const fleet_view& flee
 duration router::predicted_prefill(const candidate& chosen) const {
   const double own = impl_->speed_of(chosen);
   const double pool = static_cast<double>(impl_->slot_speed[chosen.endpoint.slot % max_endpoints]);
-  // The candidate's queue is weighted by pool / own; at the pool's speed it lasts as long as it really does.
-  return to_duration(chosen.queue_tokens / pool + static_cast<double>(chosen.uncached_tokens) / own);
+  const double queue = chosen.queue_tokens / pace_of(pool, own);  // its own tokens again
+  return to_duration((queue + static_cast<double>(chosen.uncached_tokens)) / own);
 }
 
 void router::answered(std::string_view model, const token_usage& usage) {

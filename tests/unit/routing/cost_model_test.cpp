@@ -68,6 +68,23 @@ TEST_CASE("cost: a long prompt goes where few wait, a short one where the queue 
   CHECK(score(many, w, 10000) < score(few, w, 10000));
 }
 
+TEST_CASE("cost: engines of a kind are not told apart by what chance taught of their speed") {
+  CHECK(pace_of(10000, 8100) == 1);
+  CHECK(pace_of(10000, 12400) == 1);
+  CHECK(pace_of(10000, 5000) == doctest::Approx(1.6));
+  CHECK(pace_of(10000, 20000) == doctest::Approx(0.625));
+  CHECK(pace_of(10000, 0) == 1);
+  CHECK(pace_of(0, 10000) == 1);
+  draft usual = holder(0, 20000), lucky = holder(0, 20000), slow = holder(0, 20000);
+  lucky.load.speed = 11000;
+  lucky.load.finish = at_ms(1000) + duration(static_cast<std::int64_t>(20000 / 11000.0 * 1e9));
+  slow.load.speed = 5000;
+  slow.load.finish = at_ms(1000) + duration(std::int64_t{4} * 1000000000);
+  CHECK(score(lucky, {}) == doctest::Approx(score(usual, {})));
+  // The queue and the request's own work both last longer there.
+  CHECK(score(slow, {}) - score(usual, {}) == doctest::Approx(0.6 * (20000 + 10000)));
+}
+
 TEST_CASE("router: sessions that begin alike do not all stay where the first one went") {
   bench b(fleet_of(4));
   const prefix_chain rules = chain_of(1, 50);
