@@ -127,13 +127,8 @@ void request_flow::try_target(bool fresh, instant now, actions& out) {
 
 // The next candidate without an engine that failed this request already.
 std::uint32_t request_flow::next_index() const {
-  const auto failed = [this](endpoint_id id) {
-    return std::find(failed_.begin(), failed_.end(), id) != failed_.end();
-  };
   std::uint32_t i = attempt_ + 1;
-  while (i < plan_.candidates.size() && !failed_.empty() &&
-         (failed(plan_.candidates[i].endpoint) || failed(plan_.candidates[i].prefill)))
-    ++i;
+  while (i < plan_.candidates.size() && !may_ask(plan_.candidates[i])) ++i;
   return i;
 }
 
@@ -205,12 +200,12 @@ void request_flow::handle(const engine_head& e, instant now, actions& out) {
   // After a hand-off 500 is what vLLM answers when it could not load the blocks: another pair may.
   const bool handed_badly = prefill_ != nullptr && status >= 500 && !overloaded;
   if (overloaded || status >= 500) report(overloaded ? fault::overloaded : fault::server_error, out);
-  if (handed_badly) {
-    failed_pair_ = {engine_of(leg::prefill), engine_of(leg::answer)};
-    out.push_back({.kind = action_kind::pair_failed});
-  }
   if (overloaded || handed_badly) {
-    if (prefill_ != nullptr) decode_lost();
+    if (handed_badly) {
+      handoff_refused(out);
+    } else if (prefill_ != nullptr) {
+      decode_lost();
+    }
     if (has_next() && budget_.take()) {
       release_engine(false, out);
       return next_candidate(now, out);

@@ -143,7 +143,9 @@ class request_flow {
   void handoff_late(instant now, actions& out);
   bool next_decode(instant now, actions& out);
   void decode_lost();
-  bool handoff_refused(const http::scanned_event& ev, instant now, actions& out);
+  bool may_ask(const candidate& c) const;
+  void handoff_refused(actions& out);
+  bool refused_in_stream(const http::scanned_event& ev, instant now, actions& out);
   void close_lease(handoff::closing how);
   bool corrects_usage() const;
   bytes_view correct_usage(bytes_view text);
@@ -162,7 +164,8 @@ class request_flow {
   retry_budget& budget_;
   handoff::ledger& book_;
   std::unique_ptr<prefill_leg> prefill_;
-  inline_vector<endpoint_id, 8> failed_;  // engines of a split request that failed it: not asked again
+  inline_vector<endpoint_id, 8> failed_;    // engines of a split request that failed it: not asked again
+  inline_vector<endpoint_id, 8> unpaired_;  // engines of a hand-off that was refused: asked alone, if at all
   const request_facts* facts_ = nullptr;
   plan plan_;
   account_record record_;

@@ -190,8 +190,7 @@ bool request_flow::next_decode(instant now, actions& out) {
   avoid(target().endpoint);
   for (std::uint32_t i = attempt_ + 1; i < plan_.candidates.size(); ++i) {
     const candidate& c = plan_.candidates[i];
-    const bool failed = std::find(failed_.begin(), failed_.end(), c.endpoint) != failed_.end();
-    if (failed || !(c.prefill == prefill_->endpoint()) || !prefill_->lease().fresh(now)) continue;
+    if (!may_ask(c) || !(c.prefill == prefill_->endpoint()) || !prefill_->lease().fresh(now)) continue;
     std::swap(plan_.candidates[attempt_ + 1], plan_.candidates[i]);
     ++attempt_;
     ++record_.attempts;
@@ -202,20 +201,38 @@ bool request_flow::next_decode(instant now, actions& out) {
   return false;
 }
 
+// Not an engine that failed this request, nor for a hand-off one that another hand-off failed with.
+bool request_flow::may_ask(const candidate& c) const {
+  const auto among = [](const auto& list, endpoint_id id) {
+    return std::find(list.begin(), list.end(), id) != list.end();
+  };
+  if (among(failed_, c.endpoint)) return false;
+  if (!c.prefill) return true;
+  return !among(failed_, c.prefill) && !among(unpaired_, c.endpoint) && !among(unpaired_, c.prefill);
+}
+
 // Its parameters are used up, whatever became of them.
 void request_flow::decode_lost() {
   avoid(target().endpoint);
   close_lease(delivered_ ? closing::cut : closing::lapsed);
 }
 
-// vLLM tells of blocks that it could not load by an error event where its 200 is out already. Nothing was
-// said to the client, so another pair may serve; without one the event passes.
-bool request_flow::handoff_refused(const http::scanned_event& ev, instant now, actions& out) {
-  if (ev.kind != http::event_kind::error || committed_) return false;
-  report(fault::server_error, out);
+// The decode engine answered, but not with what was handed to it: most likely it could not load the blocks.
+// Neither engine is asked for a hand-off again; the request may be done anew by the decode engine alone.
+void request_flow::handoff_refused(actions& out) {
   failed_pair_ = {engine_of(leg::prefill), engine_of(leg::answer)};
   out.push_back({.kind = action_kind::pair_failed});
-  decode_lost();
+  unpaired_.push_back(failed_pair_.first);
+  unpaired_.push_back(failed_pair_.second);
+  close_lease(delivered_ ? closing::cut : closing::lapsed);
+}
+
+// vLLM tells of blocks that it could not load by an error event where its 200 is out already. Nothing was
+// said to the client, so others may serve; without any the event passes.
+bool request_flow::refused_in_stream(const http::scanned_event& ev, instant now, actions& out) {
+  if (ev.kind != http::event_kind::error || committed_) return false;
+  report(fault::server_error, out);
+  handoff_refused(out);
   if (!has_next() || !budget_.take()) return false;
   release_engine(false, out);
   next_candidate(now, out);

@@ -25,7 +25,7 @@ void request_flow::scan(bytes_view body, instant now, actions& out) {
     const std::size_t used = scanner_.scan(body, found);
     for (const http::scanned_event& ev : found) {
       // The views end with the scanner, which a retry makes anew.
-      if (prefill_ != nullptr && handoff_refused(ev, now, out)) return;
+      if (prefill_ != nullptr && refused_in_stream(ev, now, out)) return;
       take_event(ev, body, now, out);
     }
     body.remove_prefix(used);

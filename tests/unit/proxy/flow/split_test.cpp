@@ -357,6 +357,39 @@ TEST_CASE("split: engines that failed are not asked again; then one place serves
   CHECK(at_rest(b));
 }
 
+TEST_CASE("split: a decode engine that refuses a hand-off may serve alone, and no hand-off again") {
+  for (const bool in_stream : {false, true}) {
+    testing::bench b(settings(), api_kind::chat, 1.0);
+    b.to_deciding();
+    plan p = testing::bench::split_plan(1, 0);  // 10 and 20
+    p.candidates.push_back({.endpoint = {20, 1}, .prefill = {11, 1}});
+    p.candidates.push_back({.endpoint = {21, 1}, .prefill = {10, 1}});
+    p.candidates.push_back({.endpoint = {20, 1}});
+    b.on(picked{p});
+    b.on(engine_connected{false, leg::prefill});
+    b.on(request_sent{leg::prefill});
+    b.handed();
+    b.asked_again();
+    if (in_stream) {
+      b.head();
+      b.bytes("data: {\"error\":{\"message\":\"KV load failure\",\"code\":500}}\n\n");
+    } else {
+      b.head(500, "application/json");
+    }
+    CHECK(b.flow.where() == state::connecting);
+    CHECK(b.target() == 20);
+    CHECK(b.flow.prefill() == nullptr);
+    CHECK(b.book.open_count() == 0);
+    b.asked_again();
+    b.head();
+    b.bytes(token);
+    b.bytes(end_marker);
+    b.on(engine_end{});
+    CHECK(b.why() == reason::ok);
+    CHECK(at_rest(b));
+  }
+}
+
 TEST_CASE("split: two engines that die with a request are its last") {
   testing::bench b(settings(), api_kind::chat, 1.0);
   b.to_prefill_sent(4, 2);
