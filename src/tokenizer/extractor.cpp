@@ -92,8 +92,10 @@ std::string tenant_salt(bytes_view tenant, const request_facts& facts, bytes_vie
 }
 
 std::optional<splice> salt_splice(const request_facts& facts, std::string_view salt) {
-  const bool known =
-      facts.api == api_kind::chat || facts.api == api_kind::completions || facts.api == api_kind::responses;
+  // vLLM: ChatCompletionRequest, CompletionRequest, ResponsesRequest and, lately, AnthropicMessagesRequest;
+  // older ones ignore members of /v1/messages that they do not know.
+  const bool known = facts.api == api_kind::chat || facts.api == api_kind::completions ||
+                     facts.api == api_kind::responses || facts.api == api_kind::messages;
   if (!known || salt.empty()) return std::nullopt;
   if (const value_range own = facts.member(body_key::cache_salt))
     return splice{own.begin, own.end - own.begin, fmt::format(R"("{}")", salt)};

@@ -446,7 +446,8 @@ constexpr key_spec routing_keys[] = {
      .text =
          "`header:NAME` keeps the caches of tenants apart: the header's value, which something before "
          "Penstock must set, joins the prompt's hashes, and its digest goes to the engine as `cache_salt` "
-         "(chat, completions, responses), together with the client's own one. Requests without it are one "
+         "(chat, completions, responses, messages), together with the client's own one. Requests without it "
+         "are one "
          "tenant.",
      .member = slot_of<&routing_config::tenant_salt>()},
 };

@@ -234,5 +234,9 @@ TEST_CASE("a tenant's salt comes into the body once and takes the client's own a
   // What a client says cannot make it another tenant.
   CHECK(c.find(a.substr(a.size() - 34, 32)) == std::string::npos);
   CHECK_FALSE(read_body(api_kind::chat, c).error);
-  CHECK(salted(api_kind::messages, R"({"model":"m","max_tokens":1,"messages":[]})", "acme") == "none");
+  const std::string anthropic = R"({"model":"m","max_tokens":1,"messages":[]})";
+  CHECK(salted(api_kind::messages, anthropic, "acme")
+            .starts_with(R"({"model":"m","max_tokens":1,"messages":[],"cache_salt":")"));
+  CHECK(salted(api_kind::messages, anthropic, "acme") != salted(api_kind::messages, anthropic, "bolt"));
+  CHECK(salted(api_kind::embeddings, R"({"model":"m","input":"x"})", "acme") == "none");
 }
