@@ -111,6 +111,14 @@ int run(const std::vector<std::string>& arguments) {
       return 1;
     }
   }
+  if (!o->dump.empty()) {
+    std::ofstream requests(o->dump);
+    requests << json_lines_of(variant_of(*o, std::get<workload>(got), 0));
+    if (!requests.flush()) {
+      std::fprintf(stderr, "penstock-lab: %s: cannot be written\n", o->dump.c_str());
+      return 1;
+    }
+  }
   const std::vector<policy_runs> all = run_all(*o, std::get<workload>(got));
   if (out.is_open()) out << json_of(all);
   if (o->json == "-") {

@@ -103,6 +103,8 @@ const std::vector<setter>& setters() {
        [](O& o, S& v, std::string&) { return o.classes = v, !v.empty(); }},
       {"--kv-tokens", "N", "KV cache of each engine in tokens (the class's)",
        [](O& o, S& v, std::string&) { return number<std::uint64_t>(v, 16, 1ULL << 36, o.kv_tokens); }},
+      {"--speed", "X", "engines run X times as fast as their class (1)",
+       [](O& o, S& v, std::string&) { return number(v, 0.001, 1e6, o.speed); }},
       {"--rate", "X", "arrivals come X times as fast (1)",
        [](O& o, S& v, std::string&) { return number(v, 0.001, 1000.0, o.rate); }},
       {"--spread", "TIME",
@@ -129,6 +131,8 @@ const std::vector<setter>& setters() {
        [](O& o, S& v, std::string&) { return set_time(o.scrape_interval, v); }},
       {"--block-bytes", "N", "bytes of a prefix block (Penstock's default)",
        [](O& o, S& v, std::string&) { return number(v, 64U, 65536U, o.block_bytes); }},
+      {"--dump", "FILE", "writes the requests of the first seed as JSON lines",
+       [](O& o, S& v, std::string&) { return o.dump = v, !v.empty(); }},
       {"--jobs", "N", "runs at the same time (2)",
        [](O& o, S& v, std::string&) { return number(v, 1U, 256U, o.jobs); }},
       {"--json", "FILE", "figures for programs; - for standard output",
@@ -168,6 +172,7 @@ bool build_fleet(lab_options& o, std::string& message) {
     emulator::engine_settings s = emulator::engine_settings::of(*c);
     o.kv_bytes = std::max(o.kv_bytes, c->kv_bytes);
     if (o.kv_tokens > 0) s.kv_tokens = o.kv_tokens;
+    s.speed = o.speed;
     o.fleet.insert(o.fleet.end(), count, s);
   }
   o.engines = sum;

@@ -1,8 +1,12 @@
 #include "workload.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numbers>
+#include <string>
 #include <unordered_map>
 
 namespace penstock::lab {
@@ -75,6 +79,23 @@ double lognormal(prng& rng, double median, double sigma) {
   // Box and Muller.
   const double r = std::sqrt(-2 * std::log(1 - rng.unit()));
   return median * std::exp(sigma * r * std::cos(2 * std::numbers::pi * rng.unit()));
+}
+
+std::string json_lines_of(const workload& w) {
+  std::string text;
+  for (const request& r : w.requests) {
+    fmt::format_to(
+        std::back_inserter(text),
+        "{{\"at_s\":{:.6f},\"follows\":{},\"session\":{},\"output\":{},\"streamed\":{},\"segments\":[",
+        seconds(r.at), r.follows == nobody ? "null" : std::to_string(r.follows), r.session, r.output_tokens,
+        r.streamed);
+    for (std::size_t i = 0; i < r.segments.size(); ++i) {
+      fmt::format_to(std::back_inserter(text), "{}[\"{:x}\",{}]", i > 0 ? "," : "", r.segments[i].id,
+                     r.segments[i].tokens);
+    }
+    text += "]}\n";
+  }
+  return text;
 }
 
 void roughen(workload& w, prng& rng) {

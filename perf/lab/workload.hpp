@@ -60,6 +60,10 @@ struct variation {
 // 30 s earlier or later.
 workload vary(const workload& base, const variation& v);
 
+// One JSON object a request: at_s (of a follower: after the end of what it follows), follows, session,
+// output, streamed, and segments as [id, tokens] with the id in hexadecimal digits.
+std::string json_lines_of(const workload& w);
+
 // Traffic as it is: 30 % of requests not streamed, half of the answers without `cached_tokens`, 3 % of
 // clients leaving early (after 5 s in the mean), 2.5 to 5.5 bytes per token, drawn for each session.
 void roughen(workload& w, prng& rng);

@@ -35,6 +35,23 @@ emulator::engine_settings engine() {
 
 }  // namespace
 
+TEST_CASE("requests as lines of JSON, for who wants to send them") {
+  workload w{"two", {}, {}};
+  request q;
+  q.at = std::chrono::milliseconds(1500);
+  q.segments = {{0xab, 100, 4}, {0xcd, 7, 4}};
+  q.output_tokens = 3;
+  w.requests.push_back(q);
+  q.follows = 0;
+  q.streamed = false;
+  w.requests.push_back(q);
+  CHECK(json_lines_of(w) ==
+        "{\"at_s\":1.500000,\"follows\":null,\"session\":0,\"output\":3,\"streamed\":true,"
+        "\"segments\":[[\"ab\",100],[\"cd\",7]]}\n"
+        "{\"at_s\":1.500000,\"follows\":0,\"session\":0,\"output\":3,\"streamed\":false,"
+        "\"segments\":[[\"ab\",100],[\"cd\",7]]}\n");
+}
+
 TEST_CASE("every shape makes the same requests from the same seed, and others from another") {
   for (const shape& s : shapes()) {
     CAPTURE(s.name);
