@@ -59,6 +59,7 @@ run_settings settings_of(const lab_options& o, const policy_spec& policy, std::u
   s.block_bytes = o.block_bytes;
   s.scrape_interval = o.scrape_interval;
   s.told_speeds = o.told_speeds;
+  s.first_port = o.first_port;
   s.roles = o.role_of;
   s.transfer.bytes_per_token = o.kv_bytes;
   s.transfer.bytes_per_second = o.transfer_gbytes * 1e9;

@@ -131,6 +131,8 @@ const std::vector<setter>& setters() {
        [](O& o, S& v, std::string&) { return set_time(o.scrape_interval, v); }},
       {"--block-bytes", "N", "bytes of a prefix block (Penstock's default)",
        [](O& o, S& v, std::string&) { return number(v, 64U, 65536U, o.block_bytes); }},
+      {"--first-port", "P", "of the engines' addresses, by which hashing places (20000)",
+       [](O& o, S& v, std::string&) { return number(v, 1U, 64000U, o.first_port); }},
       {"--dump", "FILE", "writes the requests of the first seed as JSON lines",
        [](O& o, S& v, std::string&) { return o.dump = v, !v.empty(); }},
       {"--jobs", "N", "runs at the same time (2)",

@@ -26,7 +26,8 @@ struct lab_options {
   std::uint32_t seeds = 1;
   std::uint64_t first_seed = 1;
   std::string json;
-  std::string dump;               // file for the requests of the first seed
+  std::string dump;  // file for the requests of the first seed
+  std::uint32_t first_port = 20000;
   double speed = 1;               // of the engines, and so of all that follows from it
   std::uint32_t requests = 4000;  // of a shape
   double load = 0.7;              // of a shape

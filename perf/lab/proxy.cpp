@@ -41,7 +41,7 @@ std::shared_ptr<const config> settings_of(const proxy_settings& how) {
       fmt::format("[[pool]]\nname = \"lab\"\nmodels = [\"*\"]\npolicy = \"{}\"\n", name(how.policy.route));
   if (!how.roles.empty()) text += disaggregation_of(how.policy.split.value_or(split_by_cost));
   for (std::uint32_t i = 0; i < how.engines; ++i) {
-    text += fmt::format("[[pool.endpoint]]\nurl = \"http://127.0.0.1:{}\"\n", 20000 + i);
+    text += fmt::format("[[pool.endpoint]]\nurl = \"http://127.0.0.1:{}\"\n", how.first_port + i);
     if (!how.roles.empty()) text += fmt::format("role = \"{}\"\n", role_name(how.roles[i]));
   }
   const conf::loaded got = conf::load(text, "lab", [](std::string_view) { return std::nullopt; });

@@ -40,6 +40,7 @@ struct proxy_settings {
   duration scrape_interval{};     // 0: the default
   bool told_speeds = false;
   std::vector<endpoint_role> roles;  // empty: engines do all themselves
+  std::uint32_t first_port = 20000;
   std::uint64_t seed = 1;
 };
 

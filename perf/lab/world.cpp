@@ -124,6 +124,7 @@ proxy_settings settings_for(const run_settings& how) {
   p.scrape_interval = how.scrape_interval;
   p.seed = how.seed;
   p.roles = how.roles;
+  p.first_port = how.first_port;
   p.told_speeds = how.told_speeds;
   p.kv_tokens = how.engines[0].kv_tokens;
   p.peak_rate = how.engines[0].prefill_us > 0 ? 1e6 / how.engines[0].prefill_us : 1e6;

@@ -46,6 +46,7 @@ struct run_settings {
   std::vector<endpoint_role> roles;      // of the engines, where requests may be split; empty: not
   emulator::transfer_settings transfer;  // of KV, into each engine
   bool told_speeds = false;              // the router knows each engine's true speed from the beginning
+  std::uint32_t first_port = 20000;      // of the engines' addresses, by which hashing places
   std::uint64_t seed = 1;
 };
 
