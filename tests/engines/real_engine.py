@@ -17,8 +17,11 @@ def free_port():
 
 
 class RealEngine:
-    def __init__(self, kind):
-        self.kind, self.port = kind, free_port()
+    """`role` (prefill, decode): a vLLM that hands KV blocks on by NIXL, over loopback and host memory. `policy` (fail, recompute): what
+    a decode engine does about blocks that it cannot fetch."""
+
+    def __init__(self, kind, role=None, policy="fail"):
+        self.kind, self.port, self.role, self.policy = kind, free_port(), role, policy
         self.address, self.url = f"127.0.0.1:{self.port}", f"http://127.0.0.1:{self.port}"
         self.log = os.path.join(CACHE, f"{kind}-{self.port}.log")
 
@@ -35,11 +38,20 @@ class RealEngine:
                     "-t", "1", "-tb", "1", "--metrics", "--jinja"]
         return [f"{CACHE}/penstock-vllm/bin/vllm", "serve", f"{CACHE}/model/hf", "--served-model-name", "tiny", *port, "--max-model-len", "8192",
                 "--max-num-seqs", "16", "--block-size", "32", "--dtype", "bfloat16", "--enforce-eager", "--enable-prefix-caching",
-                "--enable-prompt-tokens-details"]
+                "--enable-prompt-tokens-details", *self._hand_off()]
+
+    def _hand_off(self):
+        if self.role is None:
+            return []
+        how = {"kv_connector": "NixlConnector", "kv_role": {"prefill": "kv_producer", "decode": "kv_consumer"}[self.role],
+               "kv_buffer_device": "cpu", "kv_load_failure_policy": self.policy, "kv_connector_extra_config": {"num_threads": 0}}
+        return ["--kv-transfer-config", json.dumps(how)]
 
     def _environment(self):
+        side = {"VLLM_NIXL_SIDE_CHANNEL_HOST": "127.0.0.1", "VLLM_NIXL_SIDE_CHANNEL_PORT": str(free_port()), "UCX_NET_DEVICES": "lo",
+                "UCX_TLS": "tcp,self,sm"} if self.role else {}
         # One thread each: two engines and the proxy share two cores. Nothing is looked up outside.
-        return {"VLLM_TARGET_DEVICE": "cpu", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        return {**side, "VLLM_TARGET_DEVICE": "cpu", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
                 "TORCHDYNAMO_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
                 "TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0"}
 
