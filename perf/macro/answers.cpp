@@ -88,6 +88,22 @@ std::string build_completion() {
   return answer("200 OK", "application/json", body);
 }
 
+std::string build_prefill(std::uint32_t blocks) {
+  std::string ids;
+  for (std::uint32_t i = 0; i < blocks; ++i) ids += fmt::format("{}{}", i == 0 ? "" : ", ", 20000 + i);
+  const auto body = fmt::format(
+      R"({{{},"object":"chat.completion","created":1795369854,"model":"bench","choices":[{{"index":0,)"
+      R"("message":{{"role":"assistant","content":" The"}},"logprobs":null,"finish_reason":"length"}}],)"
+      R"("usage":{{"prompt_tokens":{},"total_tokens":{},"completion_tokens":1,"prompt_tokens_details":null}},)"
+      R"("kv_transfer_params":{{"do_remote_prefill":true,"do_remote_decode":false,"remote_block_ids":[[{}]],)"
+      R"("remote_engine_id":"bd92b3f4-3b7c-4f5e-9b55-2d6f6ff2a0b1","remote_request_id":"chatcmpl-1-a6adea16",)"
+      R"("remote_host":"127.0.0.1","remote_port":9322,"tp_size":1,"dcp_size":1,"pp_size":1,)"
+      R"("remote_num_tokens":{},"remote_blocks_expiry_time":null,"transfer_mode":"pull",)"
+      R"("remote_prefill_cached_tokens":480}}}})",
+      id, blocks * 16, blocks * 16 + 1, ids, blocks * 16);
+  return answer("200 OK", "application/json", body);
+}
+
 std::string build_get(std::string_view path) {
   if (path == "/health") return answer("200 OK", "text/plain", "");
   if (path == "/metrics") return answer("200 OK", "text/plain; version=1.0.0; charset=utf-8", metrics());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -19,6 +20,8 @@ struct stream_bytes {
 
 stream_bytes build_stream();
 std::string build_completion();  // a whole answer to a request that is not streamed, about 1 KB of JSON
+// A prefill engine's whole answer, with the parameters of a hand-off by NIXL that names so many blocks.
+std::string build_prefill(std::uint32_t blocks);
 // The answer to a GET: /health, /metrics, /v1/models, /version; else 404.
 std::string build_get(std::string_view path);
 

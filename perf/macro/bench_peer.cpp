@@ -27,7 +27,8 @@ enum class run_mode : std::uint8_t { requests, streams, first_token };
 
 struct options {
   run_mode mode = run_mode::requests;
-  std::vector<std::uint16_t> engine_ports;
+  std::vector<std::uint16_t> engine_ports, prefill_ports;
+  std::uint32_t prefill_blocks = 32;
   std::uint16_t target = 0;
   std::string bodies;
   std::uint32_t connections = 32;  // streams: how many
@@ -45,7 +46,7 @@ struct options {
       stderr,
       "bench_peer: {}\nusage: bench_peer --mode requests|streams|first_token --engine-port P... --target P\n"
       "  --bodies FILE [--connections N] [--rate R] [--event-rate R] [--warmup S] [--spread S]\n"
-      "  [--window S] [--tick S] [--count-syscalls]\n",
+      "  [--window S] [--tick S] [--count-syscalls]\n  [--prefill-port P... --prefill-blocks N]\n",
       problem);
   std::exit(2);
 }
@@ -72,6 +73,10 @@ void set_option(options& o, std::string_view key, std::string_view value) {
     o.mode = mode_of(value);
   } else if (key == "--engine-port") {
     o.engine_ports.push_back(port(value));
+  } else if (key == "--prefill-port") {
+    o.prefill_ports.push_back(port(value));
+  } else if (key == "--prefill-blocks") {
+    o.prefill_blocks = static_cast<std::uint32_t>(number(value));
   } else if (key == "--target") {
     o.target = port(value);
   } else if (key == "--bodies") {
@@ -135,13 +140,15 @@ class starter final : public handler {
 // What the counters stood at, at one end of the window.
 struct reading {
   nanos at = 0, proxy_cpu = 0, own_cpu = 0;
-  std::uint64_t requests = 0, events = 0, engine_events = 0, system_calls = 0;
+  std::uint64_t requests = 0, events = 0, engine_events = 0, prefills = 0, system_calls = 0;
   thread_times proxy_threads, own_threads;
 };
 
 engine_options engine_of(const options& o) {
   engine_options e;
   e.ports = o.engine_ports;
+  e.prefill_ports = o.prefill_ports;
+  e.prefill_blocks = o.prefill_blocks;
   e.stream = o.mode != run_mode::requests;
   e.event_interval = static_cast<nanos>(double{second} / o.event_rate);
   e.tick = o.tick;
@@ -157,6 +164,7 @@ engine_options engine_of(const options& o) {
 load_options load_of(const options& o) {
   load_options l;
   l.port = o.target;
+  l.stream = o.mode != run_mode::requests;
   l.connections = o.connections;
   if (o.mode == run_mode::streams) {
     l.interval = o.spread / o.connections;
@@ -223,6 +231,7 @@ reading run::read_counters() const {
   r.requests = load_->counters().requests;
   r.events = load_->counters().events;
   r.engine_events = engine_.counters().events;
+  r.prefills = engine_.counters().prefills;
   r.own_cpu = cpu_time(0);
   r.proxy_cpu = pid_ != 0 ? cpu_time(pid_) : 0;
   r.own_threads = read_threads(getpid());
@@ -300,6 +309,7 @@ void run::print(const reading& open, const reading& close) {
              static_cast<double>(quantile(taken.first_content, 0.5)) / 1e3,
              static_cast<double>(quantile(taken.first_content, 0.99)) / 1e3);
   fmt::print(R"("idle_bytes":{},"loaded_bytes":{},"live":{},)", idle_memory_, loaded_memory_, live_);
+  fmt::print(R"("prefills":{},)", close.prefills - open.prefills);
   fmt::print(R"("errors":{},"broken":{},"lost_events":{},"unfinished":{},)", load_->counters().errors,
              engine_.counters().broken, lost, unfinished_);
   const bool counted = system_calls_ && system_calls_->read();

@@ -31,8 +31,8 @@ const std::string& completion_answer() {
 
 class engine_connection final : public handler {
  public:
-  engine_connection(engine& owner, unique_fd fd, std::size_t slot)
-      : owner_(owner), fd_(std::move(fd)), slot_(slot) {}
+  engine_connection(engine& owner, unique_fd fd, std::size_t slot, bool prefills)
+      : owner_(owner), fd_(std::move(fd)), slot_(slot), prefills_(prefills) {}
 
   void on_ready(std::uint32_t events) override {
     if ((events & EPOLLOUT) != 0 && !flush()) return owner_.close(*this);
@@ -56,6 +56,7 @@ class engine_connection final : public handler {
   message_reader reader_;
   std::string body_;     // kept only where a stream's options may be in it
   std::string backlog_;  // not yet taken by the kernel
+  bool prefills_ = false;
   bool streaming_ = false;
   bool wants_usage_ = false;
   std::uint32_t content_sent_ = 0;
@@ -104,7 +105,10 @@ bool engine_connection::message_done() {
   const std::string& line = reader_.head().start_line;
   bool good = true;
   if (line.starts_with("POST ")) {
-    if (owner_.options_.stream) {
+    if (prefills_) {
+      ++owner_.counters_.prefills;
+      good = send(owner_.prefill_answer_);
+    } else if (owner_.options_.stream) {
       wants_usage_ = body_.find("\"include_usage\":true") != std::string::npos;
       owner_.start_stream(*this, now());
     } else {
@@ -167,32 +171,40 @@ bool engine_connection::flush() {
 
 class engine::acceptor final : public handler {
  public:
-  acceptor(engine& owner, std::uint16_t port) : owner_(owner), fd_(listen_on(port)) {
+  acceptor(engine& owner, std::uint16_t port, bool prefills)
+      : owner_(owner), fd_(listen_on(port)), prefills_(prefills) {
     owner_.poller_.add(fd_.get(), *this);
   }
   void on_ready(std::uint32_t) override {
     for (;;) {
       const int fd = accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd < 0) return;
-      owner_.accept(fd);
+      owner_.accept(fd, prefills_);
     }
   }
 
  private:
   engine& owner_;
   unique_fd fd_;
+  bool prefills_;
 };
 
 engine::engine(poller& p, engine_options options)
-    : poller_(p), options_(std::move(options)), scratch_(scratch_bytes) {
-  for (const auto port : options_.ports) acceptors_.push_back(std::make_unique<acceptor>(*this, port));
+    : poller_(p),
+      options_(std::move(options)),
+      prefill_answer_(build_prefill(options_.prefill_blocks)),
+      scratch_(scratch_bytes) {
+  for (const auto port : options_.ports) acceptors_.push_back(std::make_unique<acceptor>(*this, port, false));
+  for (const auto port : options_.prefill_ports)
+    acceptors_.push_back(std::make_unique<acceptor>(*this, port, true));
 }
 
 engine::~engine() = default;
 
-void engine::accept(int fd) {
+void engine::accept(int fd, bool prefills) {
   set_no_delay(fd);
-  connections_.push_back(std::make_unique<engine_connection>(*this, unique_fd(fd), connections_.size()));
+  connections_.push_back(
+      std::make_unique<engine_connection>(*this, unique_fd(fd), connections_.size(), prefills));
   poller_.add(fd, *connections_.back());
 }
 

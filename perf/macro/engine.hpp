@@ -6,6 +6,7 @@
 #include <memory>
 #include <queue>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "loop.hpp"
@@ -15,15 +16,18 @@ namespace penstock::perf {
 
 struct engine_options {
   std::vector<std::uint16_t> ports;
-  bool stream = false;                // a POST is answered by a stream, else by one JSON object
-  nanos event_interval = 20'000'000;  // of one stream
-  std::uint32_t events_max = 0;       // content events of a stream; 0: until end_streams()
-  nanos tick = 0;                     // events leave at multiples of it; 0: each at its own instant
+  std::vector<std::uint16_t> prefill_ports;  // of engines that answer with a hand-off
+  std::uint32_t prefill_blocks = 0;          // that it names
+  bool stream = false;                       // a POST is answered by a stream, else by one JSON object
+  nanos event_interval = 20'000'000;         // of one stream
+  std::uint32_t events_max = 0;              // content events of a stream; 0: until end_streams()
+  nanos tick = 0;                            // events leave at multiples of it; 0: each at its own instant
 };
 
 struct engine_counters {
   std::uint64_t events = 0;   // sent, without the usage event that a proxy may have asked for
   std::uint64_t answers = 0;  // to POSTs, not streamed
+  std::uint64_t prefills = 0;
   std::uint64_t streams = 0;  // begun
   std::uint64_t broken = 0;   // streams whose peer left, requests that were no HTTP
 };
@@ -48,13 +52,14 @@ class engine {
     engine_connection* connection;  // lives until its due event was seen, closed or not
     bool operator>(const due_event& other) const { return at > other.at; }
   };
-  void accept(int fd);
+  void accept(int fd, bool prefills);
   void start_stream(engine_connection& c, nanos time);
   void close(engine_connection& c);
   void remove(engine_connection& c);
 
   poller& poller_;
   engine_options options_;
+  std::string prefill_answer_;
   engine_counters counters_;
   bool ending_ = false;
   std::vector<std::unique_ptr<acceptor>> acceptors_;

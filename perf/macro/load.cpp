@@ -134,7 +134,7 @@ bool client_connection::receive() {
 
 void client_connection::on_payload(std::string_view payload) {
   bytes_ += payload.size();
-  if (!reader_.head().chunked) return;
+  if (!owner_.options_.stream) return;
   const auto events = counter_.feed(payload);
   owner_.counters_.events += events;
   // The first event carries the role, the second the first token.
@@ -148,7 +148,7 @@ void client_connection::on_payload(std::string_view payload) {
 bool client_connection::payload_done() {
   const auto& head = reader_.head();
   const bool good = std::string_view(head.start_line).substr(0, 12) == "HTTP/1.1 200" && bytes_ > 0 &&
-                    sent_ == to_send() && (!head.chunked || counter_.ended_with_done());
+                    sent_ == to_send() && (!owner_.options_.stream || counter_.ended_with_done());
   if (!good) return false;
   active_ = false;
   if (sampled_) owner_.samples_.total.push_back(now() - due_);

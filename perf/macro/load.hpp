@@ -24,6 +24,7 @@ constexpr std::size_t number_digits = 12;
 std::vector<request_template> read_requests(const std::string& file, std::uint16_t port);
 
 struct load_options {
+  bool stream = false;  // answers are event streams
   std::uint16_t port = 0;
   std::uint32_t connections = 1;
   nanos interval = 0;            // between two starts, on average

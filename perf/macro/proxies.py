@@ -75,6 +75,13 @@ models = ["*"]
 policy = "prefix"
 {endpoints}"""
 
+# Every request is split: two engines prefill, the same two as without decode.
+SPLIT = """
+[pool.disaggregation]
+connector = "nixl"
+split = "always"
+"""
+
 
 class Proxy:
     """name: its column; argv(dir, port, engine_ports) writes its configuration and returns its command."""
@@ -114,11 +121,24 @@ def penstock(program, directory, port, engine_ports):
     return [program, "serve", "-c", save(directory, "penstock.toml", text)]
 
 
+def penstock_split(program, directory, port, engine_ports):
+    endpoints = SPLIT + "".join(
+        f'\n[[pool.endpoint]]\nurl = "http://127.0.0.1:{p}"\nrole = "{role}"\n'
+        for role, ports in (("prefill", prefill_ports(engine_ports)), ("decode", engine_ports)) for p in ports)
+    text = PENSTOCK.format(port=port, admin_port=port + 1, dir=directory, endpoints=endpoints)
+    return [program, "serve", "-c", save(directory, "split.toml", text)]
+
+
+def prefill_ports(engine_ports):
+    return [p + len(engine_ports) for p in engine_ports]
+
+
 def known(penstock_binary, baseline_binary):
     proxies = [
         Proxy("haproxy", shutil.which("haproxy") or "/usr/sbin/haproxy", haproxy),
         Proxy("nginx", shutil.which("nginx") or "/usr/sbin/nginx", nginx),
         Proxy("penstock", penstock_binary, penstock),
+        Proxy("split", penstock_binary, penstock_split),
     ]
     if baseline_binary:
         proxies.append(Proxy("baseline", baseline_binary, penstock))

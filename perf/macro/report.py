@@ -10,12 +10,14 @@ GOALS = [
     ("req400", "ratio", 1.5),
     ("sse500", "ratio", 0.95),
     ("sse1500", "ratio", 1.0),
+    ("split2", "ratio", 1.7),
+    ("split400", "ratio", 1.4),
     ("memory", "value", 12.0),
     ("system_calls", "value", 2.1),
 ]
 
 NAMES = {"direct": "direct (engine + load)", "haproxy": "HAProxy", "nginx": "nginx", "penstock": "Penstock",
-         "baseline": "Penstock, baseline"}
+         "baseline": "Penstock, baseline", "split": "Penstock, split"}
 
 
 def spread(values):
@@ -51,7 +53,7 @@ def memory_of(run):
 def cpu_row(case, columns, runs):
     unit = "CPU µs an event" if case.mode == "streams" else "CPU µs a request"
     values = {c: pick(runs[c], "peer_us" if c == "direct" else "proxy_us") for c in columns}
-    return row(f"{case.title}", unit, values, "haproxy")
+    return row(f"{case.title}", unit, values, "penstock" if "split" in case.columns else "haproxy")
 
 
 def first_token_row(case, columns, runs):
@@ -66,14 +68,15 @@ def first_token_row(case, columns, runs):
 def summarize(columns, cases, results, system_calls):
     rows, void = {}, {}
     for case in cases:
-        runs = {c: results[c, case.name] for c in columns}
-        for c in columns:
+        taken = [c for c in columns if case.takes(c)]
+        runs = {c: results[c, case.name] for c in taken}
+        for c in taken:
             bad = [r["void"] for r in runs[c] if r["void"]]
             if bad:
                 void[f"{c} {case.name}"] = bad
-        rows[case.name] = (first_token_row if case.mode == "first_token" else cpu_row)(case, columns, runs)
+        rows[case.name] = (first_token_row if case.mode == "first_token" else cpu_row)(case, taken, runs)
         if case.name == "sse1500":
-            used = {c: [memory_of(r) for r in runs[c]] for c in columns if c != "direct"}
+            used = {c: [memory_of(r) for r in runs[c]] for c in taken if c != "direct"}
             rows["memory"] = row("user memory a stream, 1,500 streams", "KiB", used, "haproxy")
     if system_calls:
         values = {c: [None if s["void"] else s["value"]] for c, s in system_calls.items()}
@@ -89,7 +92,7 @@ def summarize(columns, cases, results, system_calls):
 def goals(rows):
     found = []
     for name, kind, most in GOALS:
-        cell = rows.get(name, {}).get("cells", {}).get("penstock")
+        cell = rows.get(name, {}).get("cells", {}).get("split" if name.startswith("split") else "penstock")
         if cell:
             value = cell[kind]["median"] if cell[kind] else None
             found.append({"row": name, "kind": kind, "most": most, "value": value,
@@ -139,13 +142,15 @@ def table(columns, summary, reps, took):
         goal = by_row.get(name)
         text = ""
         if goal:
-            text = f"≤ {goal['most']:g}{' x HAProxy' if goal['kind'] == 'ratio' else ''}: "
+            control = "one engine" if name.startswith("split") else "HAProxy"
+            text = f"≤ {goal['most']:g}{f' x {control}' if goal['kind'] == 'ratio' else ''}: "
             text += "met" if goal["met"] else "missed"
         cells = " | ".join(show(r["cells"].get(c)) for c in columns)
         lines.append(f"| {r['title']} | {r['unit']} | {cells} | {text} |")
     lines.append("")
     lines.append(f"Medians of {reps} interleaved runs; in brackets the ratio to HAProxy's run of the same "
-                 f"repetition (median, least, greatest). {took / 60:.1f} minutes. {summary['environment']}.")
+                 f"repetition, of split requests to Penstock's own with one engine (median, least, greatest). "
+                 f"{took / 60:.1f} minutes. {summary['environment']}.")
     for where, reasons in summary["void"].items():
         lines.append(f"Void: {where}, {len(reasons)} runs ({'; '.join(sorted(set(reasons)))}).")
     return "\n".join(lines)

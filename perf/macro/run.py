@@ -28,13 +28,20 @@ MOST_WAITED = 0.05  # share of the window in which proxy or peer stood in line f
 
 
 class Case:
-    def __init__(self, name, title, mode, size, **args):
-        self.name, self.title, self.mode, self.size, self.args = name, title, mode, size, args
+    """`columns`: the only ones that it is made with; none: all but "split"."""
+
+    def __init__(self, name, title, mode, size, columns=(), **args):
+        self.name, self.title, self.mode, self.size, self.columns, self.args = name, title, mode, size, columns, args
+
+    def takes(self, column):
+        return column in self.columns if self.columns else column != "split"
 
     @property
     def streamed(self):
         return self.mode != "requests"
 
+
+SPLIT = ("penstock", "split")
 
 # The rates keep the proxy's core near half of its capacity for HAProxy.
 CASES = [
@@ -44,6 +51,12 @@ CASES = [
     Case("sse500", "event, 500 streams", "streams", 2 << 10, connections=500, window=4, spread=2),
     Case("sse1500", "event, 1,500 streams", "streams", 2 << 10, connections=1500, event_rate=20, window=4, spread=2),
     Case("ttfb", "added time to first byte", "first_token", 2 << 10, rate=150, connections=1, window=2),
+    # One request, two engines: at rates that leave the peer's core time for both. A block of 16 tokens is some 64
+    # bytes of a body, so a long prompt's hand-off names thousands.
+    Case("split2", "split request, 2 KB", "requests", 2 << 10, SPLIT, rate=8000, connections=32, window=2.5,
+         prefill_blocks=32),
+    Case("split400", "split request, 400 KB", "requests", 400 << 10, SPLIT, rate=500, connections=16, window=2.5,
+         prefill_blocks=6400),
 ]
 
 
@@ -105,6 +118,8 @@ class Bench:
         command += ["--target", str(target)]
         for port in self.engine_ports:
             command += ["--engine-port", str(port)]
+        for port in proxies.prefill_ports(self.engine_ports):
+            command += ["--prefill-port", str(port)]
         for key, value in args.items():
             command += ["--" + key.replace("_", "-"), str(value)]
         command += extra
@@ -137,7 +152,10 @@ class Bench:
             proxy = self.start_proxy(column) if column != "direct" else None
             peer.stdin.write(f"go {proxy.pid if proxy else 0}\n")
             peer.stdin.flush()
-            return self.follow(peer, proxy, strace)
+            result = self.follow(peer, proxy, strace)
+            if column == "split" and result["prefills"] < LEAST_RATE * result["units"]:
+                result["void"] = f"{result['prefills']} of {result['units']} requests were split"
+            return result
         finally:
             stop(peer)
             stop(proxy)
@@ -232,6 +250,8 @@ def measure(bench, columns, cases, reps):
             # Each repetition starts with another column, so that none always runs on a cool or a warm core.
             order = columns[rep % len(columns):] + columns[:rep % len(columns)]
             for column in order:
+                if not case.takes(column):
+                    continue
                 result = attempt(bench, column, case)
                 results[column, case.name].append(result)
                 progress(rep + 1, column, case, result)
@@ -259,7 +279,7 @@ def parse_options():
     p.add_argument("--reps", type=int, default=7)
     p.add_argument("--quick", action="store_true", help="2 repetitions, windows of half the length")
     p.add_argument("--only", help="cases, with commas: " + ",".join(c.name for c in CASES))
-    p.add_argument("--columns", default="direct,haproxy,penstock", help="also: nginx")
+    p.add_argument("--columns", default="direct,haproxy,penstock,split", help="also: nginx")
     p.add_argument("--proxy-cpu", type=int, default=0)
     p.add_argument("--peer-cpu", type=int, default=1)
     p.add_argument("--port", type=int, default=PORT_BASE)
