@@ -262,7 +262,7 @@ def count_system_calls(bench, columns, cases):
     counted = {}
     for case in cases:
         for column in columns:
-            if case.name != "sse500" or column == "direct":
+            if case.name != "sse500" or column == "direct" or not case.takes(column):
                 continue
             try:
                 counted[column] = bench.system_calls(column, case)
