@@ -105,7 +105,7 @@ class depth_search {
     s.bucket = p.bucket;
     s.want = word::identity(p.tag, g.first_slot) >> prefix_table::group_bits;
     __builtin_prefetch(s.bucket);
-    next_[count_++] = s;
+    searches_[next_][count_++] = s;
   }
 
   // Where a search looks next: at the edge that others found; else in the middle; and when it has
@@ -130,10 +130,10 @@ class depth_search {
 
   void finish() {
     while (count_ > 0) {
-      const std::size_t n = count_;
-      std::copy_n(next_.begin(), n, now_.begin());
+      const std::size_t n = count_, now = next_;
+      next_ = 1 - now;
       count_ = 0;
-      for (std::size_t i = 0; i < n; ++i) step(now_[i]);
+      for (std::size_t i = 0; i < n; ++i) step(searches_[now][i]);
     }
   }
 
@@ -174,10 +174,10 @@ class depth_search {
   std::span<const prefix_block> blocks_;
   std::uint32_t end_;
   std::span<prefix_probe> probes_;
-  std::size_t count_ = 0, groups_ = 0;
+  std::size_t count_ = 0, groups_ = 0, next_ = 0;
   // Masks of one group are disjoint, so there are never more searches than probes.
   std::array<group, most_probes> group_;
-  std::array<search, most_probes> now_, next_;
+  std::array<std::array<search, most_probes>, 2> searches_;  // of this round and, by next_, of the coming one
 };
 
 void prefix_table::longest(std::span<const prefix_block> blocks, std::span<prefix_probe> probes) const {
