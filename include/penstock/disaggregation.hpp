@@ -18,18 +18,18 @@ constexpr std::string_view name(connector_kind v) {
 
 // What configuration and decisions must know of a connector.
 struct connector_traits {
-  bool spoken;               // this version hands over with it
   bool decode_serves_alone;  // an engine of role decode can also take a whole request
   bool bootstrap;            // the engines find each other through a server of the prefill engine
+  bool ranks_have_ids;       // ... which tells what its ranks are called, for the decode request
 };
 constexpr connector_traits traits(connector_kind v) {
   // SGLang's decode engines have no prefill path: they answer 400 to what comes without a room.
   constexpr connector_traits rows[] = {
-      {.spoken = true, .decode_serves_alone = true, .bootstrap = false},   // nixl
-      {.spoken = false, .decode_serves_alone = true, .bootstrap = true},   // mooncake
-      {.spoken = false, .decode_serves_alone = false, .bootstrap = true},  // sglang
-      {.spoken = true, .decode_serves_alone = true, .bootstrap = false},   // trtllm
-      {.spoken = true, .decode_serves_alone = true, .bootstrap = false},   // moriio
+      {.decode_serves_alone = true, .bootstrap = false, .ranks_have_ids = false},  // nixl
+      {.decode_serves_alone = true, .bootstrap = true, .ranks_have_ids = true},    // mooncake
+      {.decode_serves_alone = false, .bootstrap = true, .ranks_have_ids = false},  // sglang
+      {.decode_serves_alone = true, .bootstrap = false, .ranks_have_ids = false},  // trtllm
+      {.decode_serves_alone = true, .bootstrap = false, .ranks_have_ids = false},  // moriio
   };
   return rows[static_cast<std::size_t>(v)];
 }

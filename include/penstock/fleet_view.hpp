@@ -80,4 +80,10 @@ struct fleet_view {
   bool draining = false;
 };
 
+// Whether the endpoint is a prefill engine whose partners must be told what its ranks are called.
+inline bool asks_bootstrap(const fleet_view& fleet, const endpoint_view& of) {
+  const disaggregation_config& how = fleet.pools[of.pool].disaggregation;
+  return how.enabled && traits(how.connector).ranks_have_ids && of.settings.bootstrap_port != 0;
+}
+
 }  // namespace penstock

@@ -79,7 +79,7 @@ struct plan {
   connector_kind connector = connector_kind::nixl;
   duration lease{};  // of what the prefill engine holds
   double split_seconds = 0,
-         one_seconds = 0;  // what both ways cost, in seconds until a first token; 0: not looked at
+         one_seconds = 0;           // what both ways cost, in seconds until a first token; 0: not looked at
   std::vector<candidate> prefills;  // figures of the prefill engines that candidates name
 };
 

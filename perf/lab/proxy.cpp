@@ -95,6 +95,7 @@ instant proxy::control(instant now) {
           tracker_.models_read(t.endpoint, std::nullopt, now);
         }
         break;
+      case health::task_kind::bootstrap: tracker_.bootstrap_read(t.endpoint, std::nullopt, now); break;
     }
   }
   refresh(now);

@@ -31,7 +31,8 @@ std::uint32_t usual_block(const fleet_view& fleet, const pool_view& pool) {
   return most == times.end() ? 0 : most->first;
 }
 
-void judge(const endpoint_view& e, const pool_view& pool, std::uint32_t block, std::vector<finding>& out) {
+void judge(const endpoint_view& e, const pool_view& pool, std::uint32_t block, bool without_ranks,
+           std::vector<finding>& out) {
   const std::string& url = e.settings.url;
   if (e.addresses.empty())
     return out.push_back({url, "its name does not resolve; correct the url or the name service"});
@@ -43,6 +44,11 @@ void judge(const endpoint_view& e, const pool_view& pool, std::uint32_t block, s
     out.push_back({url, fmt::format("it does not serve `{}`, which pool `{}` lists; it serves {}", model,
                                     pool.name, names_of(e.models))});
   }
+  if (without_ranks)
+    out.push_back(
+        {url, fmt::format("its bootstrap server {}:{} does not tell who its ranks are, so no request "
+                          "is split over it; correct bootstrap, or start the engine with its connector",
+                          e.settings.bootstrap_host, e.settings.bootstrap_port)});
   const engine_state& g = e.engine;
   if (g.scraped_at == instant{}) {
     out.push_back(
@@ -64,7 +70,10 @@ std::vector<finding> live_findings(const fleet_view& fleet) {
   std::vector<finding> out;
   for (const pool_view& pool : fleet.pools) {
     const std::uint32_t block = usual_block(fleet, pool);
-    for (const std::uint32_t i : pool.endpoints) judge(fleet.endpoints[i], pool, block, out);
+    for (const std::uint32_t i : pool.endpoints) {
+      const endpoint_view& e = fleet.endpoints[i];
+      judge(e, pool, block, asks_bootstrap(fleet, e) && e.rank_ids.empty(), out);
+    }
   }
   return out;
 }

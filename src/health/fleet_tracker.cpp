@@ -29,6 +29,13 @@ poll_timer::pace models_pace(const health_config& h) {
           lost_after(h)};
 }
 
+// As often as a probe: a prefill engine that comes back has another id, and what is sent with the old one
+// fails.
+poll_timer::pace bootstrap_pace(const health_config& h, bool wanted) {
+  if (!wanted) return {};
+  return {h.interval, std::min<duration>(h.interval, seconds(1)), h.interval, lost_after(h)};
+}
+
 // Names are asked anew often enough to follow a moved engine; a unix path is never asked.
 poll_timer::pace resolve_pace(const endpoint_address& address) {
   if (!address.unix_path.empty()) return {};
@@ -76,6 +83,7 @@ struct fleet_tracker::wanted {
   std::uint32_t pool = 0, twin = 0;
   std::string_view pool_name;
   const endpoint_config* settings = nullptr;
+  bool asks_bootstrap = false;
 };
 
 std::optional<std::vector<fleet_tracker::wanted>> fleet_tracker::want(const config& settings) {
@@ -87,7 +95,9 @@ std::optional<std::vector<fleet_tracker::wanted>> fleet_tracker::want(const conf
       const bool located = !e.address.host.empty() || !e.address.unix_path.empty();
       if (!located || list.size() == max_endpoints) return std::nullopt;
       const auto twin = twins[{pool.name, e.url, e.data_parallel_rank}]++;
-      list.push_back({p, twin, pool.name, &e});
+      const auto& how = pool.disaggregation;
+      const bool asks = how.enabled && traits(how.connector).ranks_have_ids && e.bootstrap_port != 0;
+      list.push_back({p, twin, pool.name, &e, asks});
     }
   }
   return list;
@@ -156,6 +166,7 @@ tracked_endpoint fleet_tracker::make(const wanted& next, endpoint_id id, instant
                      .resolve = poll_timer(resolve_pace(next.settings->address), now),
                      .scrape = poll_timer(scrape_pace(h), now),
                      .models_fetch = poll_timer(models_pace(h), now),
+                     .bootstrap = poll_timer(bootstrap_pace(h, next.asks_bootstrap), now),
                      .engine = {},
                      .models = {},
                      .added_at = now};
@@ -177,11 +188,17 @@ void fleet_tracker::keep(tracked_endpoint& known, const wanted& next, instant no
     known.scrape.hurry(now);
     known.models_fetch.hurry(now);
   }
+  const bool moved =
+      known.settings.bootstrap_host != s.bootstrap_host || known.settings.bootstrap_port != s.bootstrap_port;
   known.pool = next.pool;
   known.settings = s;
   known.health.configure(h, now, rng_);
   known.scrape.configure(scrape_pace(h), now);
   known.models_fetch.configure(models_pace(h), now);
+  known.bootstrap.configure(bootstrap_pace(h, next.asks_bootstrap), now);
+  if (!moved) return;
+  known.rank_ids.clear();
+  known.bootstrap.hurry(now);
 }
 
 std::vector<task> fleet_tracker::due(instant now) {
@@ -202,6 +219,7 @@ std::vector<task> fleet_tracker::due(instant now) {
     if (!e.health.accepts_connections()) continue;
     ask(e.scrape, task_kind::scrape);
     ask(e.models_fetch, task_kind::models);
+    ask(e.bootstrap, task_kind::bootstrap);
   }
   return out;
 }
@@ -213,7 +231,7 @@ instant fleet_tracker::next_due() const {
     if (e.addresses.empty()) continue;
     next = std::min(next, e.health.next_probe_at());
     if (!e.health.accepts_connections()) continue;
-    next = std::min({next, e.scrape.due_at(), e.models_fetch.due_at()});
+    next = std::min({next, e.scrape.due_at(), e.models_fetch.due_at(), e.bootstrap.due_at()});
   }
   return next;
 }
@@ -232,6 +250,7 @@ void fleet_tracker::feed(tracked_endpoint& of, instant now, F input) {
   if ((!accepted && accepts) || (state == life::down && of.health.state() != life::down)) {
     of.scrape.hurry(now);
     of.models_fetch.hurry(now);
+    of.bootstrap.hurry(now);
   }
   guard();
 }
@@ -302,6 +321,16 @@ void fleet_tracker::models_read(endpoint_id endpoint, std::optional<std::vector<
   touch(view_change::urgent);
 }
 
+void fleet_tracker::bootstrap_read(endpoint_id endpoint, std::optional<std::vector<std::string>> rank_ids,
+                                   instant now) {
+  auto* e = lookup(endpoint);
+  if (!e) return;
+  e->bootstrap.answered(rank_ids.has_value(), now, rng_);
+  if (!rank_ids || *rank_ids == e->rank_ids) return;
+  e->rank_ids = std::move(*rank_ids);
+  touch(view_change::urgent);
+}
+
 bool fleet_tracker::drain(endpoint_id endpoint, bool on) {
   auto* e = lookup(endpoint);
   if (!e) return false;
@@ -350,6 +379,7 @@ void fleet_tracker::note(fleet_event::kind what, const tracked_endpoint& of, lif
 void fleet_tracker::note_restart(tracked_endpoint& of, instant now) {
   ++of.epoch;
   of.models_fetch.hurry(now);
+  of.bootstrap.hurry(now);
   note(fleet_event::kind::restarted, of, of.effective, of.effective);
   touch(view_change::urgent);
 }

@@ -23,9 +23,9 @@
 namespace penstock::health {
 
 // Something to ask of an endpoint or, `resolve`, of the name service.
-enum class task_kind : std::uint8_t { resolve, probe, scrape, models };
+enum class task_kind : std::uint8_t { resolve, probe, scrape, models, bootstrap };
 constexpr std::string_view name(task_kind v) {
-  constexpr std::string_view names[] = {"resolve", "probe", "scrape", "models"};
+  constexpr std::string_view names[] = {"resolve", "probe", "scrape", "models", "bootstrap"};
   return names[static_cast<std::size_t>(v)];
 }
 struct task {
@@ -65,10 +65,11 @@ struct tracked_endpoint {
   std::vector<net_address> addresses;
   endpoint_health health;
   restart_detector restarts;
-  poll_timer resolve, scrape, models_fetch;
+  poll_timer resolve, scrape, models_fetch, bootstrap;
   engine_state engine;
   std::vector<served_model> models;
   bool models_known = false;
+  std::vector<std::string> rank_ids;  // as its bootstrap server told last
   bool draining = false;
   std::uint32_t epoch = 0;  // grows with every restart of the engine that was noticed
   instant added_at{};
@@ -98,6 +99,9 @@ class fleet_tracker {
   // From read_metrics with the endpoint's engine_label; nullopt: the scrape failed.
   void scraped(endpoint_id endpoint, const std::optional<engine_state>& state, instant now);
   void models_read(endpoint_id endpoint, std::optional<std::vector<served_model>> models, instant now);
+
+  // What the bootstrap server calls the ranks; nullopt: it did not answer, and what was known stays.
+  void bootstrap_read(endpoint_id endpoint, std::optional<std::vector<std::string>> rank_ids, instant now);
 
   // What traffic told; `began`: when that request was sent to the endpoint.
   void traffic(endpoint_id endpoint, traffic_outcome outcome, instant began, instant now);

@@ -50,6 +50,7 @@ endpoint_view fleet_tracker::view_of(const tracked_endpoint& of, instant now) co
   v.engine = of.engine;
   v.models_known = of.models_known;
   v.models = of.models;
+  v.rank_ids = of.rank_ids;
   return v;
 }
 

@@ -44,7 +44,10 @@ std::shared_ptr<const fleet_view> ask_all(boost::asio::io_context& context,
     context.restart();
     context.run_for(std::chrono::milliseconds(20));
     view = tracker.build_view(now);
-    if (std::all_of(view->endpoints.begin(), view->endpoints.end(), asked)) break;
+    const bool all = std::all_of(view->endpoints.begin(), view->endpoints.end(), [&](const endpoint_view& e) {
+      return asked(e) && (!asks_bootstrap(*view, e) || !e.rank_ids.empty());
+    });
+    if (all) break;
   }
   probe.stop();
   return view;

@@ -25,8 +25,10 @@ std::shared_ptr<const fleet_view> idle_fleet(const std::shared_ptr<const config>
   health::fleet_tracker tracker(1);
   tracker.apply(settings, now);
   const auto listed = tracker.build_view(now);
-  for (const endpoint_view& e : listed->endpoints)
+  for (const endpoint_view& e : listed->endpoints) {
     tracker.resolved(e.id, {{.kind = net_address::family::ipv4, .port = 1}}, now);
+    tracker.bootstrap_read(e.id, std::vector<std::string>{"idle"}, now);
+  }
   return tracker.build_view(now);
 }
 

@@ -43,7 +43,7 @@ void gather_sides(const fleet_view& fleet, const model_route& route, std::span<c
   out.prefills.clear();
   out.decodes.clear();
   const pool_view& pool = fleet.pools[route.pool];
-  const bool both_pair = traits(pool.disaggregation.connector).decode_serves_alone;
+  const connector_traits how = traits(pool.disaggregation.connector);
   for (std::uint32_t p = 0; p < pool.endpoints.size(); ++p) {
     const std::uint32_t i = pool.endpoints[p];
     if (i >= fleet.endpoints.size()) continue;
@@ -57,8 +57,9 @@ void gather_sides(const fleet_view& fleet, const model_route& route, std::span<c
     d.position = p;
     d.doubted = e.state == life::suspect;
     const endpoint_role role = e.settings.role;
-    const bool both = role == endpoint_role::both && both_pair;
-    if (both || role == endpoint_role::prefill) out.prefills.push_back(d);
+    const bool both = role == endpoint_role::both && how.decode_serves_alone;
+    const bool found = !how.ranks_have_ids || !e.rank_ids.empty();
+    if (found && (both || role == endpoint_role::prefill)) out.prefills.push_back(d);
     if (both || role == endpoint_role::decode) out.decodes.push_back(d);
   }
 }

@@ -20,6 +20,8 @@ def prompt(i):
 class Fleet(Case):
     connector = "nixl"
     lease = 30  # seconds; NIXL's own, and of the others so that a test can see one end
+    told = "told_to"  # why requests of this fleet are split
+    prefill_faults = ("500", "503", "reset", "close", "garbage", "half-answer", "exit-half")
 
     async def engines(self):
         async def one(role):
@@ -78,7 +80,7 @@ class Whole(Fleet):
         self.assertEqual(len(usage), 1)
         self.assertEqual(usage[0]["prompt_tokens_details"]["cached_tokens"], 0)
         line = (await proxy.access_log(1))[0]
-        self.assertEqual((line["status"], line["reason"], line["split"], line["handoff"]), (200, "ok", "told_to", "fetched"))
+        self.assertEqual((line["status"], line["reason"], line["split"], line["handoff"]), (200, "ok", self.told, "fetched"))
         self.assertIn(line["prefill_endpoint"], [e.url for e in self.prefills])
         self.assertIn(line["endpoint"], [e.url for e in self.decodes])
         self.assertGreater(line["prefill_ms"], 0)
@@ -88,7 +90,7 @@ class Whole(Fleet):
         usage = [data_of(e)["usage"] for e in events if b'"choices":[]' in e]
         self.assertGreater(usage[0]["prompt_tokens_details"]["cached_tokens"], 0)
         metrics = await proxy.metrics()
-        self.assertEqual(metrics['penstock_split_decisions_total{pool="main",split="yes",reason="told_to"}'], 2)
+        self.assertEqual(metrics['penstock_split_decisions_total{pool="main",split="yes",reason="' + self.told + '"}'], 2)
         self.assertEqual(metrics['penstock_handoffs_closed_total{how="fetched"}'], 2)
         self.assertEqual(metrics["penstock_handoffs_open"], 0)
         states = [await self.leases(e) for e in self.prefills]
@@ -247,7 +249,7 @@ class Faults(Fleet):
         return proxy, lines
 
     async def test_a_prefill_engine_that_fails(self):
-        for fault in ("500", "503", "reset", "close", "garbage", "half-answer", "exit-half"):
+        for fault in self.prefill_faults:
             with self.subTest(fault):
                 await self.served_in_spite_of("prefill", fault)
 

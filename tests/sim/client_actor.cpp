@@ -139,6 +139,19 @@ std::vector<std::uint64_t> client_actor::answered() const {
   return ids;
 }
 
+namespace {
+
+// Which attempt a whole answer is of stands in it.
+bool is_withheld(const std::string& body, const std::vector<attempt_truth>& attempts) {
+  std::size_t by = 0;
+  const std::size_t at = body.find("\"by\":");
+  if (at == std::string::npos) return false;
+  std::from_chars(body.data() + at + 5, body.data() + body.size(), by);
+  return by < attempts.size() && attempts[by].withheld;
+}
+
+}  // namespace
+
 std::vector<std::string> client_actor::judge(const truths& truth) const {
   std::vector<std::string> out;
   if (answers_.size() > asked_.size()) out.push_back("more answers than requests");
@@ -150,6 +163,8 @@ std::vector<std::string> client_actor::judge(const truths& truth) const {
       judge_stream(a, attempts, out);
     } else if (a.status == 200 && a.complete && a.body.rfind(fmt::format("{{\"id\":\"a{}\"", a.id), 0) != 0) {
       out.push_back(fmt::format("request {}: a foreign or damaged answer: {:.80}", a.id, a.body));
+    } else if (a.status == 200 && a.complete && is_withheld(a.body, attempts)) {
+      out.push_back(fmt::format("request {}: an answer whose prefill leg did not end well", a.id));
     } else if (a.status != 200 && a.complete && !has(a.body, "\"error\"")) {
       out.push_back(fmt::format("request {}: status {} without an error", a.id, a.status));
     }
@@ -200,6 +215,9 @@ void client_actor::judge_stream(const answer& a, const std::vector<attempt_truth
     if (number != next) complain(fmt::format("content {} where {} was due", number, next));
     next = number + 1;
   }
+  if (attempt >= 0 && attempt < static_cast<int>(did.size()) &&
+      did[static_cast<std::size_t>(attempt)].withheld)
+    complain("content whose prefill leg did not end well");
   if (!a.complete) return;
   if (attempt >= static_cast<int>(did.size())) return complain("content that no engine sent");
   const attempt_truth* by = attempt >= 0 ? &did[static_cast<std::size_t>(attempt)] : nullptr;

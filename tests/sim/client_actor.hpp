@@ -17,6 +17,7 @@ struct attempt_truth {
   bool done_marker = false;
   bool error_event = false;
   bool usage_asked = false;
+  bool withheld = false;  // its prefill leg has not ended well: nothing of it may reach the client
 };
 using truths = std::map<std::uint64_t, std::vector<attempt_truth>>;
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 namespace sim {
 
@@ -41,7 +42,13 @@ void engine_actor::answer(const connection& c, const std::string& body) {
   job j{.link = c.link, .began = world_.now()};
   const std::size_t at = body.find("rid:");
   if (at != std::string::npos) std::from_chars(body.data() + at + 4, body.data() + body.size(), j.id);
+  j.streams = body.find("\"stream\":true") != std::string::npos;
   if (take_leg(j, body)) return;
+  ++running_;
+  begin(j, body);
+}
+
+void engine_actor::begin(job j, const std::string& body) {
   auto& attempts = truth_[j.id];
   j.attempt = attempts.size();
   j.usage = body.find("\"include_usage\":true") != std::string::npos;
@@ -50,28 +57,31 @@ void engine_actor::answer(const connection& c, const std::string& body) {
   j.break_at = static_cast<int>(world_.rng.below(static_cast<std::uint64_t>(j.events) + 1));
   if (world_.chance(how_.fault_chance))
     j.what = static_cast<fault>(world_.rng.below(static_cast<std::uint64_t>(fault::count_)));
-  ++running_;
-  const bool streams = body.find("\"stream\":true") != std::string::npos;
-  world_.at(world_.jitter(std::chrono::milliseconds(40)), [this, j, streams] {
-    switch (j.what) {
-      case fault::reset_at_once: world_.reset(j.link); return finish_job(j);
-      case fault::fin_at_once: world_.finish(j.link); return finish_job(j);
-      case fault::never_answers: return finish_job(j);
-      case fault::garbage: world_.send(j.link, "!! this is not HTTP !!\r\n\r\n"); return finish_job(j);
-      case fault::status_500: return answer_whole(j, 500);
-      case fault::status_429: return answer_whole(j, 429);
-      default: break;
-    }
-    streams ? stream(j) : answer_whole(j, 200);
-  });
+  world_.at(world_.jitter(std::chrono::milliseconds(40)), [this, j] { act(j); });
+}
+
+void engine_actor::act(const job& j) {
+  // What comes instead of an answer cannot come behind the head of one.
+  const bool late = j.headed && j.what != fault::reset_at_once && j.what != fault::fin_at_once;
+  switch (late ? fault::none : j.what) {
+    case fault::reset_at_once: world_.reset(j.link); return finish_job(j);
+    case fault::fin_at_once: world_.finish(j.link); return finish_job(j);
+    case fault::never_answers: return finish_job(j);
+    case fault::garbage: world_.send(j.link, "!! this is not HTTP !!\r\n\r\n"); return finish_job(j);
+    case fault::status_500: return answer_whole(j, 500);
+    case fault::status_429: return answer_whole(j, 429);
+    default: break;
+  }
+  j.streams ? stream(j) : answer_whole(j, 200);
 }
 
 void engine_actor::answer_whole(const job& j, int status) {
   const std::string body =
-      status == 200 ? fmt::format(R"({{"id":"a{}","choices":[{{"index":0,"message":{{"content":"t"}}}}],)"
-                                  R"("usage":{{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}}})",
-                                  j.foreign ? 0 : j.id)
-                    : R"({"error":{"message":"no","type":"x","param":null,"code":1}})";
+      status == 200
+          ? fmt::format(R"({{"id":"a{}","by":{},"choices":[{{"index":0,"message":{{"content":"t"}}}}],)"
+                        R"("usage":{{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}}})",
+                        j.foreign ? 0 : j.id, j.attempt)
+          : R"({"error":{"message":"no","type":"x","param":null,"code":1}})";
   world_.send(j.link,
               fmt::format("HTTP/1.1 {} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
                           status, body.size(), body));
@@ -79,11 +89,17 @@ void engine_actor::answer_whole(const job& j, int status) {
 }
 
 void engine_actor::stream(const job& j) {
+  job headed = j;
+  send_head(headed);
+  next_event(headed);
+}
+
+void engine_actor::send_head(job& j) {
+  if (std::exchange(j.headed, true)) return;
   world_.send(j.link,
               "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
               "transfer-encoding: chunked\r\n\r\n");
   write_event(j.link, R"(data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]})");
-  next_event(j);
 }
 
 void engine_actor::write_event(socket_id link, const std::string& event) {

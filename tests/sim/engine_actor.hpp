@@ -57,7 +57,8 @@ class engine_actor : public actor {
     int events = 0, written = 0, break_at = 0;
     bool usage = false;
     instant began{};
-    bool foreign = false;  // made of another request's KV
+    bool foreign = false;                  // made of another request's KV
+    bool streams = false, headed = false;  // ... and the head of the stream is out
   };
   // A request of which something else than an answer is wanted: true when it was taken care of. `j` is the
   // answer's otherwise.
@@ -66,6 +67,10 @@ class engine_actor : public actor {
 
   void take(connection& c);
   void answer(const connection& c, const std::string& body);
+  // Draws what becomes of the request and begins to answer.
+  void begin(job j, const std::string& body);
+  void act(const job& j);
+  void send_head(job& j);
   void answer_whole(const job& j, int status);
   void stream(const job& j);
   void next_event(job j);

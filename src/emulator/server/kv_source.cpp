@@ -278,10 +278,10 @@ std::string kv_source::answer(std::string_view line, const std::shared_ptr<sessi
     serve(id);
   }
   if (verb == "beat" && leases_.extend(line, core_.now())) arm();
-  // Who waited for a lease that is not there yet just stops waiting.
-  const bool waited = verb == "abort" && drop_waiter(line, from);
-  if (verb == "done" || (verb == "abort" && !(waited && leases_.find(line) == nullptr)))
-    close(std::string(line), verb == "done");
+  // Who waited, or was about to, for a lease that is not there yet just stops waiting.
+  const bool early =
+      verb == "abort" && (drop_waiter(line, from) || may_come()) && leases_.find(line) == nullptr;
+  if (verb == "done" || (verb == "abort" && !early)) close(std::string(line), verb == "done");
   return {};
 }
 

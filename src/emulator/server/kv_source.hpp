@@ -84,6 +84,10 @@ class kv_source {
   void serve(const std::string& id);
   void close(const std::string& id, bool fetched);
   void tell(const std::string& id, bool fetched);
+  // A decode leg may be here before its lease.
+  bool may_come() const {
+    return options_.connector == connector_kind::mooncake || options_.connector == connector_kind::sglang;
+  }
   bool drop_waiter(std::string_view id, const std::shared_ptr<session>& from);
   void arm();
 

@@ -202,6 +202,10 @@ void endpoints(page& p, const fleet_view& fleet, instant now) {
   auto& running = p.family("endpoint_running_requests", "As the engine told.", MetricType::Gauge);
   auto& waiting = p.family("endpoint_waiting_requests", "As the engine told.", MetricType::Gauge);
   auto& kv = p.family("endpoint_kv_use_ratio", "As the engine told.", MetricType::Gauge);
+  auto& found = p.family("endpoint_bootstrap_known",
+                         "Whether the bootstrap server of a Mooncake prefill engine told who its ranks are: "
+                         "else no request is split over it.",
+                         MetricType::Gauge);
   for (const endpoint_view& e : fleet.endpoints) {
     labels base = {{"pool", fleet.pools[e.pool].name}, {"endpoint", e.settings.url}};
     // Data-parallel ranks of one server share its url.
@@ -213,6 +217,7 @@ void endpoints(page& p, const fleet_view& fleet, instant now) {
       page::gauge(state, l, e.state == s ? 1 : 0);
     }
     page::gauge(confidence, base, e.confidence);
+    if (asks_bootstrap(fleet, e)) page::gauge(found, base, e.rank_ids.empty() ? 0 : 1);
     if (e.engine.scraped_at != instant{}) page::gauge(age, base, seconds(now - e.engine.scraped_at));
     if (e.engine.running >= 0) page::gauge(running, base, e.engine.running);
     if (e.engine.waiting >= 0) page::gauge(waiting, base, e.engine.waiting);

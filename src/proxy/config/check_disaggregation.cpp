@@ -12,15 +12,6 @@ namespace {
 
 using enum endpoint_role;
 
-std::string spoken_names() {
-  std::string out;
-  for (std::size_t i = 0; i < connector_count; ++i) {
-    const auto kind = static_cast<connector_kind>(i);
-    if (traits(kind).spoken) out += (out.empty() ? "" : ", ") + in_quotes(name(kind));
-  }
-  return out;
-}
-
 class disaggregation_checker {
  public:
   disaggregation_checker(const pool_config& pool, const std::string& path, report& out)
@@ -28,12 +19,6 @@ class disaggregation_checker {
 
   void run() {
     if (!how_.enabled) return check_roles_without();
-    // The others are known by name and checked, so that a configuration can be prepared.
-    if (!traits(how_.connector).spoken)
-      out_.error(path_ + ".disaggregation.connector",
-                 fmt::format("pool {}: the connector {} is not supported by this version",
-                             in_quotes(pool_.name), in_quotes(name(how_.connector))),
-                 fmt::format("spoken: {}", spoken_names()));
     check_partners();
     if (how_.connector == connector_kind::sglang) check_sglang();
     for (std::size_t i = 0; i < pool_.endpoints.size(); ++i) check_bootstrap(i);

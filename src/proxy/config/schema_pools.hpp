@@ -26,8 +26,10 @@ inline constexpr key_spec disaggregation_keys[] = {
      .fallback = "nixl",
      .choices = connector_names,
      .text =
-         "How the engines pass KV cache on: vLLM's `nixl` and `moriio` (read mode), TensorRT-LLM's `trtllm`; "
-         "`mooncake` and `sglang` are not supported by this version.",
+         "How the engines pass KV cache on. One leg after the other: vLLM's `nixl` and `moriio` (read mode), "
+         "TensorRT-LLM's `trtllm`. Both at once: vLLM's `mooncake` and SGLang's `sglang`, whose decode "
+         "engines "
+         "take no whole requests.",
      .member = slot_of<&disaggregation_config::connector>()},
     {.name = "split",
      .type = value_type::choice_or_count,
@@ -46,7 +48,7 @@ inline constexpr key_spec disaggregation_keys[] = {
      .fallback = "0s",
      .least = "1s",
      .most = "1h",
-     .special = "30s, and 480s for `mooncake`",
+     .special = "`nixl` 30s, `trtllm` and `moriio` 60s, `sglang` 300s, `mooncake` 480s",
      .zero_allowed = true,
      .text = "How long a prefill engine holds blocks that nobody fetched; no decode starts after half of it. "
              "vLLM: "
@@ -136,7 +138,9 @@ inline constexpr key_spec endpoint_keys[] = {
      .least = "-1",
      .most = "65535",
      .special = "-1: none",
-     .text = "Rank behind one address of a data-parallel engine. Each rank is an endpoint of its own.",
+     .text =
+         "Rank behind one address of a data-parallel engine. Each rank is an endpoint of its own; list all "
+         "of a SGLang prefill engine's, or none.",
      .member = slot_of<&endpoint_config::data_parallel_rank>()},
     {.name = "engine_label",
      .type = value_type::text,

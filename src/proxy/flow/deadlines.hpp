@@ -14,6 +14,7 @@ struct deadlines {
   instant total = never;
   instant keepalive = never;     // next SSE comment while nothing was sent
   instant prefill_done = never;  // predicted first token of an answer that is not streamed
+  instant gate = never;          // the prefill leg's end, once the decode leg has generated
   instant last_event{};          // streams after the first token
   duration between_events{};     // 0: not watched
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <variant>
 
 #include "penstock/bytes.hpp"
@@ -79,6 +80,19 @@ using event = std::variant<refused, body_ready, picked, not_picked, engine_conne
                            request_sent, engine_head, engine_bytes, engine_end, engine_lost, client_gone,
                            client_blocked, client_drained, timer, drain_now>;
 
+// Which leg an event is about, if any.
+inline std::optional<leg> leg_of(const event& e) {
+  return std::visit(
+      [](const auto& what) -> std::optional<leg> {
+        if constexpr (requires { what.of; }) {
+          return what.of;
+        } else {
+          return std::nullopt;
+        }
+      },
+      e);
+}
+
 // --- actions --------------------------------------------------------------------------------------
 
 enum class action_kind : std::uint8_t {
@@ -110,7 +124,7 @@ struct action {
   bool flag = false;
   leg of =
       leg::answer;     // of connect, dispatch, send_request, keep, drop, give_up, complete and engine_failed
-  endpoint_id engine;  // of engine_failed: the flow may aim at another one by now
+  endpoint_id engine;  // of engine_failed and a prefill's complete_work: the flow may aim elsewhere by now
   bytes_view bytes;
 };
 

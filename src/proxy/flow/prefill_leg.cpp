@@ -9,9 +9,15 @@ std::string_view name(prefill_state s) {
   return names[static_cast<std::size_t>(s)];
 }
 
-prefill_leg::prefill_leg(connector_kind connector, endpoint_id prefill, endpoint_id decode, duration lease,
-                         std::size_t limit, handoff::ledger& book)
-    : book_(book), length_(lease), limit_(limit), prefill_(prefill), decode_(decode), connector_(connector) {}
+prefill_leg::prefill_leg(connector_kind connector, api_kind api, endpoint_id prefill, endpoint_id decode,
+                         duration lease, std::size_t limit, handoff::ledger& book)
+    : book_(book),
+      length_(lease),
+      limit_(limit),
+      prefill_(prefill),
+      decode_(decode),
+      connector_(connector),
+      api_(api) {}
 
 prefill_outcome prefill_leg::on(const engine_connected& e) {
   if (state_ != prefill_state::connecting) return prefill_outcome::none;
@@ -31,6 +37,7 @@ prefill_outcome prefill_leg::on(const engine_head& e, instant now) {
   if (e.head->status != 200) return prefill_outcome::refused;
   state_ = prefill_state::reading;
   head_ = e.head;
+  if (http::is_event_stream(*e.head)) scanner_ = std::make_unique<http::sse_scanner>(api_, limit_);
   // Engines answer once the prefill is done, so the blocks are pinned from now on, give or take the way here.
   lease_ = book_.open(prefill_, decode_, 0, now, length_);
   return prefill_outcome::none;
@@ -38,16 +45,25 @@ prefill_outcome prefill_leg::on(const engine_head& e, instant now) {
 
 prefill_outcome prefill_leg::on(const engine_bytes& e) {
   if (state_ != prefill_state::reading) return prefill_outcome::none;
-  if (answer_.size() + e.body.size() > limit_) {
+  if (read_ + e.body.size() > limit_) {
     state_ = prefill_state::over;
     return prefill_outcome::died;
   }
-  answer_.append(e.body);
+  read_ += e.body.size();
+  if (scanner_ == nullptr) {
+    answer_.append(e.body);
+    return prefill_outcome::none;
+  }
+  for (bytes_view rest = e.body; !rest.empty();) {
+    http::scanned_events found;
+    rest.remove_prefix(scanner_->scan(rest, found));
+  }
   return prefill_outcome::none;
 }
 
 prefill_outcome prefill_leg::on(const engine_end&) {
   if (state_ != prefill_state::reading) return prefill_outcome::none;
+  if (scanner_ != nullptr) return end_stream();
   const handoff::prefill_answer said = handoff::read_prefill_answer(connector_, answer_);
   cached_known_ = said.cached_known;
   cached_ = said.cached_tokens;
@@ -59,12 +75,27 @@ prefill_outcome prefill_leg::on(const engine_end&) {
   params_.assign(said.params);
   prompt_ids_.assign(said.prompt_ids);
   answer_ = std::string();
-  if (!said.params.empty() || (said.read && handoff::row(connector_).params_member.empty())) {
+  if (said.handed_on) {
     state_ = prefill_state::handed;
     return prefill_outcome::handed;
   }
   state_ = prefill_state::over;
+  if (said.error) return prefill_outcome::failed;
   return said.read ? prefill_outcome::no_params : prefill_outcome::died;
+}
+
+// Only connectors without parameters may stream their prefill answers: the others find none here.
+prefill_outcome prefill_leg::end_stream() {
+  const token_usage& usage = scanner_->usage();
+  cached_known_ = usage.known && usage.cached_known;
+  cached_ = usage.cached;
+  prompt_ = usage.prompt;
+  state_ = prefill_state::over;
+  if (scanner_->error_seen() || scanner_->end_is_failure()) return prefill_outcome::failed;
+  if (!scanner_->ended()) return prefill_outcome::died;
+  if (!handoff::row(connector_).params_member.empty()) return prefill_outcome::no_params;
+  state_ = prefill_state::handed;
+  return prefill_outcome::handed;
 }
 
 prefill_outcome prefill_leg::on(const engine_lost& e) {

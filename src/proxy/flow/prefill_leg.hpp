@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "proxy/flow/events.hpp"
 #include "proxy/handoff/connector.hpp"
 #include "proxy/handoff/ledger.hpp"
+#include "proxy/http/sse_scanner.hpp"
 
 namespace penstock::flow {
 
@@ -37,13 +39,14 @@ enum class prefill_outcome : std::uint8_t {
   handed,       // the decode leg may start
   finished,     // nothing is left to decode: its answer is the client's
   no_params,    // a good answer that hands nothing on
+  failed,       // a 200 that turned out to be an error
 };
 
 // Belongs to one request. Times are the caller's.
 class prefill_leg {
  public:
   // `decode` is the engine that shall read the blocks; an answer above `limit` bytes is not believed.
-  prefill_leg(connector_kind connector, endpoint_id prefill, endpoint_id decode, duration lease,
+  prefill_leg(connector_kind connector, api_kind api, endpoint_id prefill, endpoint_id decode, duration lease,
               std::size_t limit, handoff::ledger& book);
 
   void connect_by(instant deadline) { connect_ = deadline; }
@@ -78,17 +81,21 @@ class prefill_leg {
   std::uint64_t prompt_tokens() const { return prompt_; }
 
  private:
+  prefill_outcome end_stream();
+
   handoff::ledger& book_;
   handoff::lease lease_;
-  std::string answer_;  // while reading
+  std::string answer_;                          // while reading one piece of JSON
+  std::unique_ptr<http::sse_scanner> scanner_;  // ... or a stream, of which the end and the usage count
   std::string params_, prompt_ids_;
   const http::response_head* head_ = nullptr;
   std::uint64_t cached_ = 0, prompt_ = 0;
   duration length_;
   instant connect_ = never;
-  std::size_t limit_;
+  std::size_t limit_, read_ = 0;  // of the answer, in bytes
   endpoint_id prefill_, decode_;
   connector_kind connector_;
+  api_kind api_;
   prefill_state state_ = prefill_state::connecting;
   bool reused_ = false, tried_again_ = false, cached_known_ = false;
 };

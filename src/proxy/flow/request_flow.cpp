@@ -9,13 +9,6 @@
 namespace penstock::flow {
 namespace {
 
-bool is_event_stream(const http::response_head& head) {
-  const http::field* type = http::find(head.fields, "content-type");
-  constexpr std::string_view sse = "text/event-stream";
-  return type != nullptr && type->value.size() >= sse.size() &&
-         http::iequals(type->value.substr(0, sse.size()), sse);
-}
-
 bool is_encoded(const http::response_head& head) {
   const http::field* encoding = http::find(head.fields, "content-encoding");
   return encoding != nullptr && !http::iequals(encoding->value, "identity");
@@ -58,7 +51,7 @@ void request_flow::on(const event& e, instant now, actions& out) {
 instant request_flow::deadline() const {
   if (state_ == state::done) return never;
   instant first = std::min({deadlines_.connect, deadlines_.first_token, deadlines_.total,
-                            deadlines_.keepalive, deadlines_.prefill_done});
+                            deadlines_.keepalive, deadlines_.prefill_done, deadlines_.gate});
   if (prefill_ != nullptr) first = std::min({first, prefill_->deadline(), delivery_deadline()});
   return std::min(first, deadlines_.next_event());
 }
@@ -101,17 +94,13 @@ void request_flow::handle(const picked& e, instant now, actions& out) {
 
 void request_flow::try_target(bool fresh, instant now, actions& out) {
   const candidate& to = target();
+  begin_answer();
   ++record_.attempts;
   record_.hit_blocks = to.hit_blocks;
   record_.predicted_cached = to.hit_tokens;
   record_.score = to.score;
   record_.queue_tokens = to.queue_tokens;
   record_.in_flight = to.requests;
-  head_ = nullptr;
-  held_.clear();
-  first_token_told_ = false;
-  scanner_ = http::sse_scanner(record_.api, settings_.limits.event_bytes);
-  reader_ = http::answer_reader(record_.api);
   deadlines_.connect = after(now, settings_.timeouts.connect);
   deadlines_.between_events = duration{};
   deadlines_.prefill_done = never;
@@ -119,10 +108,22 @@ void request_flow::try_target(bool fresh, instant now, actions& out) {
     deadlines_.first_token = after(record_.body_done, settings_.timeouts.first_token);
     if (scanned()) deadlines_.keepalive = after(now, settings_.timeouts.sse_keepalive);
   }
-  delivered_ = false;
-  if (to.prefill) return ask_prefill(out);
+  if (to.prefill) ask_prefill(out);
+  if (prefill_ != nullptr && !concurrent()) return;
   state_ = state::connecting;
   out.push_back({.kind = action_kind::connect, .flag = fresh});
+}
+
+// Nothing of an answer is there yet; what was kept of another one is forgotten.
+void request_flow::begin_answer() {
+  head_ = nullptr;
+  held_.clear();
+  first_token_told_ = delivered_ = false;
+  scanner_ = http::sse_scanner(record_.api, settings_.limits.event_bytes);
+  reader_ = http::answer_reader(record_.api);
+  record_.content_events = 0;
+  gate_ = {};
+  deadlines_.gate = never;
 }
 
 // The next candidate without an engine that failed this request already.
@@ -134,7 +135,7 @@ std::uint32_t request_flow::next_index() const {
 
 void request_flow::next_candidate(instant now, actions& out) {
   attempt_ = next_index();
-  stale_retry_ = false;
+  stale_retry_ = fresh_prefill_ = false;
   try_target(false, now, out);
 }
 
@@ -189,9 +190,11 @@ bool request_flow::scanned() const {
 }
 
 void request_flow::handle(const engine_head& e, instant now, actions& out) {
-  if (e.of == leg::prefill)
-    return take_prefill(prefill_ ? prefill_->on(e, now) : prefill_outcome::none, e.head, reason::ok, now,
-                        out);
+  if (e.of == leg::prefill) {
+    const auto what = prefill_ ? prefill_->on(e, now) : prefill_outcome::none;
+    note_lease();
+    return take_prefill(what, e.head, reason::ok, now, out);
+  }
   if (state_ != state::waiting) return;
   head_ = e.head;
   if (record_.first_byte == instant{}) record_.first_byte = now;
@@ -204,19 +207,21 @@ void request_flow::handle(const engine_head& e, instant now, actions& out) {
     if (handed_badly) {
       handoff_refused(out);
     } else if (prefill_ != nullptr) {
-      decode_lost();
+      decode_lost(false);
     }
     if (has_next() && budget_.take()) {
       release_engine(false, out);
       return next_candidate(now, out);
     }
   }
+  // A leg that failed cancels the other, and what it says is no secret of the hand-off.
+  if (status != 200 && gated()) release_prefill(out);
   take_answer_head(now, out);
 }
 
 void request_flow::take_answer_head(instant now, actions& out) {
   const int status = head_->status;
-  if (status == 200 && scanned() && is_event_stream(*head_) && !is_encoded(*head_)) {
+  if (status == 200 && scanned() && http::is_event_stream(*head_) && !is_encoded(*head_)) {
     state_ = state::holding;
     return;
   }
@@ -224,6 +229,12 @@ void request_flow::take_answer_head(instant now, actions& out) {
   if (head_sent_)
     return break_stream(describe(status < 400 ? reason::engine_garbage : reason_of_status(status)), now, out);
   state_ = state::relaying;
+  if (gated()) return;
+  begin_relay(now);
+}
+
+void request_flow::begin_relay(instant now) {
+  const int status = head_->status;
   reframed_ = status == 200 && corrects_usage();
   deadlines_.first_token = never;
   deadlines_.keepalive = never;
@@ -240,24 +251,30 @@ void request_flow::handle(const engine_bytes& e, instant now, actions& out) {
     case state::holding:
     case state::streaming: return scan(e.body, now, out);
     case state::relaying:
-      if (!committed_) {
-        committed_ = true;
-        begin_stream(out);
-        deadlines_.between_events = settings_.timeouts.between_events;
-      }
-      deadlines_.last_event = now;
-      reader_.feed(e.body);
-      if (corrects_usage() && head_->status == 200) return relay_corrected(e.body, out);
-      out.push_back({.kind = action_kind::write, .bytes = e.body});
-      return;
+      if (gated()) [[unlikely]]
+        return hold_relayed(e.body, now, out);
+      return relay(e.body, now, out);
     default: return;
   }
+}
+
+void request_flow::relay(bytes_view body, instant now, actions& out) {
+  if (!committed_) {
+    committed_ = true;
+    begin_stream(out);
+    deadlines_.between_events = settings_.timeouts.between_events;
+  }
+  deadlines_.last_event = now;
+  reader_.feed(body);
+  if (corrects_usage() && head_->status == 200) return relay_corrected(body, out);
+  out.push_back({.kind = action_kind::write, .bytes = body});
 }
 
 void request_flow::handle(const engine_end& e, instant now, actions& out) {
   if (e.of == leg::prefill)
     return take_prefill(prefill_ ? prefill_->on(e) : prefill_outcome::none, nullptr, reason::engine_garbage,
                         now, out);
+  if (gated() && hold_end(now)) return;
   if (state_ == state::holding || state_ == state::streaming) return end_stream(now, out);
   if (state_ == state::relaying) return end_relay(now, out);
 }
@@ -357,6 +374,7 @@ void request_flow::release_engine(bool reusable, actions& out) {
   const bool connecting = state_ == state::connecting;
   if (has_engine_ || connecting)
     out.push_back({.kind = reusable ? action_kind::keep_engine : action_kind::drop_engine});
+  if (connecting) state_ = state::deciding;
   has_engine_ = false;
   head_ = nullptr;
 }
@@ -370,8 +388,10 @@ void request_flow::lost_before_commit(fault how, reason why, instant now, action
   const bool nothing_came = head_ == nullptr;
   const bool stale = reused_ && nothing_came && how == fault::reset && !stale_retry_;
   if (!stale) report(how, out);
-  // A hand-off is used up by its first byte: the retry of a stale connection begins with a new prefill.
-  if (prefill_ != nullptr && !stale) decode_lost();
+  // A hand-off is used up by its first byte: the retry of a stale connection begins with a new prefill. Where
+  // no answer came, nobody knows whether the request was read.
+  if (prefill_ != nullptr && stale) close_lease(handoff::closing::lapsed);
+  if (prefill_ != nullptr && !stale) decode_lost(!nothing_came);
   release_engine(false, out);
   if (stale) {
     // The engine closed an idle connection while our request was on its way (its keep-alive ended).
@@ -396,6 +416,7 @@ void request_flow::handle(const engine_lost& e, instant now, actions& out) {
     case state::relaying: break;
     default: return;
   }
+  if (gate_.whole) return answer_lost(now, out);
   if (!committed_)
     return lost_before_commit(how, e.garbage ? reason::engine_garbage : reason::engine_reset, now, out);
   // Everything the engine had to say was said: only its framing is missing.
@@ -406,7 +427,8 @@ void request_flow::handle(const engine_lost& e, instant now, actions& out) {
 
 void request_flow::handle(const client_gone& e, instant now, actions& out) {
   // SDKs hang up once they read the end marker; only the engine's framing is missing then.
-  if (e.why == reason::client_gone && scanner_.ended()) return complete(reason_of_end(), false, now, out);
+  if (e.why == reason::client_gone && scanner_.ended() && !gated())
+    return complete(reason_of_end(), false, now, out);
   record_.why = e.why;
   record_.ended = now;
   record_.usage = scanner_.usage();
@@ -420,6 +442,7 @@ void request_flow::handle(const client_gone& e, instant now, actions& out) {
 }
 
 void request_flow::handle(const client_blocked&, instant, actions& out) {
+  client_lags_ = true;
   if (!has_engine_) return;
   // The engine is not late while we do not read from it.
   deadlines_.between_events = duration{};
@@ -427,7 +450,8 @@ void request_flow::handle(const client_blocked&, instant, actions& out) {
 }
 
 void request_flow::handle(const client_drained&, instant now, actions& out) {
-  if (!has_engine_) return;
+  client_lags_ = false;
+  if (!has_engine_ || gate_.full) return;
   deadlines_.last_event = now;
   if (committed_ && (state_ == state::relaying || record_.first_token != instant{}))
     deadlines_.between_events = settings_.timeouts.between_events;
@@ -453,6 +477,7 @@ void request_flow::handle(const timer&, instant now, actions& out) {
     out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
     return handle(late, now, out);
   }
+  if (now >= deadlines_.gate) return gate_late(now, out);
   if (now >= deadlines_.first_token) {
     if (has_engine_ && !said_all()) report(fault::timeout, out);
     if (prefill_ != nullptr && prefill_->booked()) report(fault::timeout, out, leg::prefill);
@@ -477,7 +502,7 @@ void request_flow::check_keepalive(instant now, actions& out) {
   if (now < deadlines_.keepalive) return;
   deadlines_.keepalive = now + settings_.timeouts.sse_keepalive;
   // Only an engine that already answered 200 with a stream makes it sure that the answer will be one.
-  if (state_ != state::holding) return;
+  if (state_ != state::holding || gated()) return;
   begin_stream(out);
   out.push_back({.kind = action_kind::write, .bytes = ": waiting for the first token\n\n"});
 }

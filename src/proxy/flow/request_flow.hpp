@@ -21,7 +21,7 @@ namespace penstock::flow {
 enum class state : std::uint8_t {
   reading,     // the body is not whole yet
   deciding,    // routing was asked
-  prefilling,  // a prefill engine was asked; the answer leg waits for what it hands on
+  prefilling,  // a prefill engine was asked; the answer leg waits for what it hands on (serial)
   connecting,  // a connection to the target was asked for
   waiting,     // the request is on its way; no answer head yet
   holding,     // an SSE head came; everything before the first token is held
@@ -102,17 +102,22 @@ class request_flow {
   void handle(const drain_now&, instant, actions&);
 
   void try_target(bool fresh, instant now, actions& out);
+  void begin_answer();
   std::uint32_t next_index() const;
   bool has_next() const { return next_index() < plan_.candidates.size(); }
   void next_candidate(instant now, actions& out);
   void take_answer_head(instant now, actions& out);
+  void begin_relay(instant now);
+  void relay(bytes_view body, instant now, actions& out);
   void begin_stream(actions& out);
   void commit(actions& out);
   void scan(bytes_view body, instant now, actions& out);
   void take_event(const http::scanned_event& ev, bytes_view input, instant now, actions& out);
   void pass(bytes_view bytes, bytes_view input, actions& out);
   void hold(bytes_view bytes, actions& out);
+  static bool opens(http::event_kind kind);
   void note_content(instant now, actions& out);
+  void note_first_token(instant now, actions& out);
   void end_stream(instant now, actions& out);
   void end_relay(instant now, actions& out);
   void lost_before_commit(fault how, reason why, instant now, actions& out);
@@ -136,13 +141,14 @@ class request_flow {
   void prefill_ended(instant now, actions& out);
   void prefill_finished(instant now, actions& out);
   void adopt_prefill(actions& out);
+  void note_failed_pair(actions& out);
   void release_prefill(actions& out);
   void avoid(endpoint_id engine) { failed_.push_back(engine); }
   bool may_decode(instant now, actions& out);
   instant delivery_deadline() const;
   void handoff_late(instant now, actions& out);
   bool next_decode(instant now, actions& out);
-  void decode_lost();
+  void decode_lost(bool read);
   bool may_ask(const candidate& c) const;
   void handoff_refused(actions& out);
   bool refused_in_stream(const http::scanned_event& ev, instant now, actions& out);
@@ -160,12 +166,37 @@ class request_flow {
   void close_prefill(prefill_outcome what, instant now, actions& out);
   void end_closing(handoff::closing how, actions& out);
 
+  // request_flow_gate.cpp: both legs at once, and what the decode leg says too early
+  bool concurrent() const { return handoff::row(plan_.connector).order == handoff::dispatch::concurrent; }
+  bool gated() const {
+    return prefill_ != nullptr && prefill_->where() != prefill_state::handed && concurrent();
+  }
+  void note_lease();
+  void note_generated(instant now);
+  void hold_event(const http::scanned_event& ev, actions& out);
+  void hold_relayed(bytes_view body, instant now, actions& out);
+  bool hold_end(instant now);
+  void correct_held();
+  void bound_hold(actions& out);
+  void open_gate(instant now, actions& out);
+  void gate_late(instant now, actions& out);
+  void answer_lost(instant now, actions& out);
+  void release_answer(actions& out);
+
+  // Of a decode answer that may not pass before its prefill leg has ended well.
+  struct gate_state {
+    bool generated = false;  // content came: the decode engine has the blocks
+    bool due = false;        // what is held would have been passed on already
+    bool whole = false;      // the answer's end is held as well
+    bool full = false;       // the engine is paused, since enough is held
+  };
+
   const config& settings_;
   retry_budget& budget_;
   handoff::ledger& book_;
   std::unique_ptr<prefill_leg> prefill_;
-  inline_vector<endpoint_id, 8> failed_;    // engines of a split request that failed it: not asked again
-  inline_vector<endpoint_id, 8> unpaired_;  // engines of a hand-off that was refused: asked alone, if at all
+  inline_vector<endpoint_id, 8> failed_;     // engines of a split request that failed it: not asked again
+  inline_vector<endpoint_id, 16> unpaired_;  // engines of a hand-off that was refused: asked alone, if at all
   const request_facts* facts_ = nullptr;
   plan plan_;
   account_record record_;
@@ -180,16 +211,19 @@ class request_flow {
   std::pair<endpoint_id, endpoint_id> failed_pair_;
   std::uint32_t attempt_ = 0;  // index into plan_.candidates
   std::uint32_t deaths_ = 0;   // engines that died with this request in hand
+  gate_state gate_;
   state state_ = state::reading;
   fault fault_ = fault::none;
   bool inject_usage_ = false;
-  bool committed_ = false;    // content, or an answer that is not scanned, reached the client
-  bool head_sent_ = false;    // the answer's head went out (keep-alive comments may precede content)
-  bool has_engine_ = false;   // a connection is ours
-  bool booked_ = false;       // dispatch was said and neither completed nor withdrawn
-  bool reused_ = false;       // the connection served before
-  bool stale_retry_ = false;  // the target is tried again on a fresh connection
-  bool failed_over_ = false;  // the one free failover after a failed connect was used
+  bool committed_ = false;      // content, or an answer that is not scanned, reached the client
+  bool head_sent_ = false;      // the answer's head went out (keep-alive comments may precede content)
+  bool has_engine_ = false;     // a connection is ours
+  bool booked_ = false;         // dispatch was said and neither completed nor withdrawn
+  bool reused_ = false;         // the connection served before
+  bool stale_retry_ = false;    // the target is tried again on a fresh connection
+  bool fresh_prefill_ = false;  // ... or its prefill engine
+  bool client_lags_ = false;    // client_blocked was said, and client_drained not yet
+  bool failed_over_ = false;    // the one free failover after a failed connect was used
   bool first_token_told_ = false;
   bool closing_connect_ = false;  // while closing: a connection to the decode engine was asked for
   bool delivered_ = false;        // the answer leg's request is whole with its engine

@@ -27,14 +27,14 @@ constexpr std::size_t longest_usage = 4096;
 void request_flow::ask_prefill(actions& out) {
   const candidate& to = target();
   const duration lease = plan_.lease.count() != 0 ? plan_.lease : handoff::row(plan_.connector).lease;
-  prefill_ = std::make_unique<prefill_leg>(plan_.connector, to.prefill, to.endpoint, lease, most_answer_bytes,
-                                           book_);
-  prefill_->connect_by(std::exchange(deadlines_.connect, never));
+  prefill_ = std::make_unique<prefill_leg>(plan_.connector, record_.api, to.prefill, to.endpoint, lease,
+                                           most_answer_bytes, book_);
+  prefill_->connect_by(concurrent() ? deadlines_.connect : std::exchange(deadlines_.connect, never));
   record_.handoff = {};
   record_.prefill_done = instant{};
   record_.transfer_expected = to.transfer_seconds;
   state_ = state::prefilling;
-  out.push_back({.kind = action_kind::connect, .of = leg::prefill});
+  out.push_back({.kind = action_kind::connect, .flag = fresh_prefill_, .of = leg::prefill});
 }
 
 void request_flow::take_prefill(prefill_outcome what, const http::response_head* head, reason why,
@@ -54,6 +54,12 @@ void request_flow::take_prefill(prefill_outcome what, const http::response_head*
     case prefill_outcome::stale:
       out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
       out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
+      if (concurrent()) {
+        // Its partner was told of a hand-off that nobody will do.
+        release_engine(false, out);
+        fresh_prefill_ = true;
+        return try_target(stale_retry_, now, out);
+      }
       prefill_->try_again(after(now, settings_.timeouts.connect));
       out.push_back({.kind = action_kind::connect, .flag = true, .of = leg::prefill});
       return;
@@ -63,6 +69,11 @@ void request_flow::take_prefill(prefill_outcome what, const http::response_head*
       out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
       return prefill_failed(why == reason::engine_garbage ? fault::garbage : fault::reset, why,
                             deaths_ < 2 && budget_.take(), now, out);
+    case prefill_outcome::failed:
+      out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
+      out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
+      note_failed_pair(out);
+      return prefill_failed(fault::server_error, reason::handoff_failed, budget_.take(), now, out);
     case prefill_outcome::handed:
     case prefill_outcome::no_params: return prefill_ended(now, out);
     case prefill_outcome::finished: return prefill_finished(now, out);
@@ -73,9 +84,14 @@ void request_flow::take_prefill(prefill_outcome what, const http::response_head*
 void request_flow::prefill_failed(fault how, reason why, bool may, instant now, actions& out) {
   if (how != fault::none) report(how, out, leg::prefill);
   avoid(prefill_->endpoint());
-  release_prefill(out);
+  release_engine(false, out);
   if (may && has_next()) return next_candidate(now, out);
   fail(describe(why), now, out);
+}
+
+void request_flow::note_failed_pair(actions& out) {
+  failed_pair_ = {engine_of(leg::prefill), engine_of(leg::answer)};
+  out.push_back({.kind = action_kind::pair_failed});
 }
 
 // 4xx is the client's answer, unchanged; an engine that is overloaded or broken may have a better neighbour.
@@ -83,9 +99,11 @@ void request_flow::prefill_refused(const http::response_head& head, instant now,
   const bool overloaded = head.status == 429 || head.status == 503;
   if (overloaded || head.status >= 500) {
     report(overloaded ? fault::overloaded : fault::server_error, out, leg::prefill);
+    // An engine whose answer waits for the transfer says by it that the transfer failed.
+    if (!overloaded && handoff::row(plan_.connector).answers_once_fetched) note_failed_pair(out);
     avoid(prefill_->endpoint());
     if (has_next() && budget_.take()) {
-      release_prefill(out);
+      release_engine(false, out);
       return next_candidate(now, out);
     }
   }
@@ -97,6 +115,7 @@ void request_flow::prefill_refused(const http::response_head& head, instant now,
 // The prefill engine's answer becomes the answer: no other engine was asked.
 void request_flow::adopt_prefill(actions& out) {
   prefill_.reset();
+  if (concurrent()) release_answer(out);
   candidate& to = plan_.candidates[attempt_];
   to.endpoint = std::exchange(to.prefill, endpoint_id{});
   out.push_back({.kind = action_kind::adopt_prefill});
@@ -132,15 +151,21 @@ void request_flow::prefill_finished(instant now, actions& out) {
 void request_flow::prefill_ended(instant now, actions& out) {
   record_.prefill_done = now;
   const bool handed = prefill_->where() == prefill_state::handed;
-  out.push_back({.kind = action_kind::complete_work, .of = leg::prefill});
+  out.push_back({.kind = action_kind::complete_work, .of = leg::prefill, .engine = prefill_->endpoint()});
   out.push_back({.kind = action_kind::keep_engine, .of = leg::prefill});
   if (!handed) {
     // The engine did not hand on what it computed. Where decode engines prefill as well, that is what is
     // left.
     if (!traits(plan_.connector).decode_serves_alone)
       return prefill_failed(fault::none, reason::handoff_failed, budget_.take(), now, out);
-    release_prefill(out);
     plan_.candidates[attempt_].prefill = {};
+    const bool asked = concurrent();
+    release_engine(false, out);
+    if (asked) return try_target(stale_retry_, now, out);
+  }
+  if (prefill_ != nullptr && concurrent()) {
+    if (handoff::row(plan_.connector).answers_once_fetched) close_lease(closing::fetched);
+    return open_gate(now, out);
   }
   deadlines_.connect = after(now, settings_.timeouts.connect);
   state_ = state::connecting;
@@ -166,6 +191,7 @@ void request_flow::close_lease(closing how) {
 // A connection to the decode engine stands. Real engines answer a late read with 200 and other text, so a
 // hand-off that is too old is not used, but done anew.
 bool request_flow::may_decode(instant now, actions& out) {
+  if (concurrent() && !prefill_->lease()) return true;  // both were asked a moment ago
   if (prefill_->lease().fresh(now)) {
     prefill_->lease().spend();
     return true;
@@ -188,9 +214,10 @@ void request_flow::handoff_late(instant now, actions& out) {
 // The decode engine cannot be reached, and nothing was said to it: another one may read the same blocks.
 bool request_flow::next_decode(instant now, actions& out) {
   avoid(target().endpoint);
+  const bool usable = prefill_->lease() ? prefill_->lease().fresh(now) : concurrent();
   for (std::uint32_t i = attempt_ + 1; i < plan_.candidates.size(); ++i) {
     const candidate& c = plan_.candidates[i];
-    if (!may_ask(c) || !(c.prefill == prefill_->endpoint()) || !prefill_->lease().fresh(now)) continue;
+    if (!may_ask(c) || !(c.prefill == prefill_->endpoint()) || !usable) continue;
     std::swap(plan_.candidates[attempt_ + 1], plan_.candidates[i]);
     ++attempt_;
     ++record_.attempts;
@@ -211,18 +238,19 @@ bool request_flow::may_ask(const candidate& c) const {
   return !among(failed_, c.prefill) && !among(unpaired_, c.endpoint) && !among(unpaired_, c.prefill);
 }
 
-// Its parameters are used up, whatever became of them.
-void request_flow::decode_lost() {
+// Its parameters are used up, whatever became of them. An engine that has not `read` the request told nobody
+// that the blocks are not wanted.
+void request_flow::decode_lost(bool read) {
   avoid(target().endpoint);
-  close_lease(delivered_ ? closing::cut : closing::lapsed);
+  close_lease(delivered_ && read ? closing::cut : closing::lapsed);
 }
 
 // The decode engine answered, but not with what was handed to it: most likely it could not load the blocks.
 // Neither engine is asked for a hand-off again; the request may be done anew by the decode engine alone.
 void request_flow::handoff_refused(actions& out) {
-  failed_pair_ = {engine_of(leg::prefill), engine_of(leg::answer)};
-  out.push_back({.kind = action_kind::pair_failed});
-  unpaired_.push_back(failed_pair_.first);
+  note_failed_pair(out);
+  // Where nobody decodes without a hand-off, another decode engine may still take one from there.
+  if (traits(plan_.connector).decode_serves_alone) unpaired_.push_back(failed_pair_.first);
   unpaired_.push_back(failed_pair_.second);
   close_lease(delivered_ ? closing::cut : closing::lapsed);
 }
@@ -233,7 +261,17 @@ bool request_flow::refused_in_stream(const http::scanned_event& ev, instant now,
   if (ev.kind != http::event_kind::error || committed_) return false;
   report(fault::server_error, out);
   handoff_refused(out);
-  if (!has_next() || !budget_.take()) return false;
+  if (!has_next() || !budget_.take()) {
+    // What was held is worth nothing; the error is the answer.
+    if (gated()) {
+      release_prefill(out);
+      held_.clear();
+      gate_ = {};
+      deadlines_.gate = never;
+      record_.content_events = 0;
+    }
+    return false;
+  }
   release_engine(false, out);
   next_candidate(now, out);
   return true;
@@ -303,23 +341,6 @@ void request_flow::begin_closing(instant now) {
   deadlines_.total = now + longest_closing;
 }
 
-namespace {
-
-// Which leg an event is about; events that are about none read as `answer`.
-leg leg_of(const event& e) {
-  return std::visit(
-      [](const auto& what) {
-        if constexpr (requires { what.of; }) {
-          return what.of;
-        } else {
-          return leg::answer;
-        }
-      },
-      e);
-}
-
-}  // namespace
-
 void request_flow::close_handoff(const event& e, instant now, actions& out) {
   if (std::holds_alternative<drain_now>(e)) return end_closing(closing::expired, out);
   if (std::holds_alternative<timer>(e)) {
@@ -368,21 +389,23 @@ void request_flow::close_prefill(prefill_outcome what, instant now, actions& out
   switch (what) {
     case prefill_outcome::handed:
       record_.prefill_done = now;
-      out.push_back({.kind = action_kind::complete_work, .of = leg::prefill});
+      out.push_back({.kind = action_kind::complete_work, .of = leg::prefill, .engine = prefill_->endpoint()});
       out.push_back({.kind = action_kind::keep_engine, .of = leg::prefill});
+      if (concurrent()) return;  // its partner was asked long ago
       closing_connect_ = true;
       deadlines_.connect = after(now, settings_.timeouts.connect);
       out.push_back({.kind = action_kind::connect});
       return;
     case prefill_outcome::no_params:
     case prefill_outcome::finished:
-      out.push_back({.kind = action_kind::complete_work, .of = leg::prefill});
+      out.push_back({.kind = action_kind::complete_work, .of = leg::prefill, .engine = prefill_->endpoint()});
       out.push_back({.kind = action_kind::keep_engine, .of = leg::prefill});
       return end_closing(what == prefill_outcome::finished ? closing::complete : closing::expired, out);
     case prefill_outcome::died:
+    case prefill_outcome::failed:
       out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
       out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
-      return end_closing(closing::expired, out);
+      return end_closing(prefill_->lease().spent() ? closing::lapsed : closing::expired, out);
     default: return;
   }
 }

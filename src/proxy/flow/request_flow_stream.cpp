@@ -37,16 +37,23 @@ void request_flow::take_event(const http::scanned_event& ev, bytes_view input, i
   using http::event_kind;
   // The first token may come in an event so large that it passes unread.
   const bool large_first =
-      ev.kind == event_kind::piece && scanner_.first_token_seen() && record_.first_token == instant{};
+      ev.kind == event_kind::piece && scanner_.first_token_seen() && record_.content_events == 0;
   if (ev.kind == event_kind::content || large_first) note_content(now, out);
   if (ev.kind == event_kind::usage_only && inject_usage_) return;
+  if (gated()) [[unlikely]]
+    return hold_event(ev, out);
   const bytes_view bytes = prefill_ == nullptr ? ev.bytes : correct_usage(ev.bytes);
   if (committed_) return pass(bytes, input, out);
-  const bool opens = ev.kind == event_kind::content || ev.kind == event_kind::end_marker ||
-                     ev.kind == event_kind::error || ev.kind == event_kind::piece;
-  if (!opens) return hold(bytes, out);
+  if (!opens(ev.kind)) return hold(bytes, out);
   commit(out);
   pass(bytes, input, out);
+}
+
+// Whether an event of that kind commits the answer.
+bool request_flow::opens(http::event_kind kind) {
+  using http::event_kind;
+  return kind == event_kind::content || kind == event_kind::end_marker || kind == event_kind::error ||
+         kind == event_kind::piece;
 }
 
 void request_flow::pass(bytes_view bytes, bytes_view input, actions& out) {
@@ -98,14 +105,22 @@ void request_flow::commit(actions& out) {
 
 void request_flow::note_content(instant now, actions& out) {
   ++record_.content_events;
+  if (gated()) [[unlikely]] {
+    record_.last_token = now;
+    return note_generated(now);
+  }
+  if (record_.first_token != instant{})
+    record_.longest_gap = std::max(record_.longest_gap, duration(now - record_.last_token));
+  record_.last_token = now;
+  note_first_token(now, out);
+}
+
+void request_flow::note_first_token(instant now, actions& out) {
   if (record_.first_token == instant{}) {
     record_.first_token = now;
     deadlines_.first_token = never;
     deadlines_.between_events = settings_.timeouts.between_events;
-  } else {
-    record_.longest_gap = std::max(record_.longest_gap, duration(now - record_.last_token));
   }
-  record_.last_token = now;
   if (first_token_told_) return;
   first_token_told_ = true;
   if (prefill_ != nullptr) close_lease(handoff::closing::fetched);

@@ -10,7 +10,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// In the order of connector_kind; complete as far as traits() says that it is spoken.
+// In the order of connector_kind.
 constexpr connector table[] = {
     {.kind = connector_kind::nixl,
      .order = dispatch::serial,
@@ -84,6 +84,8 @@ void make_stream(const request_body& body, splices& out) {
   edits.set(body_key::stream, "stream", "true");
   edits.finish(out);
 }
+
+bool same_body(connector_kind kind) { return row(kind).prefill == row(kind).decode; }
 
 std::uint64_t choices_of(const request_facts& facts) {
   const std::uint64_t prompts = facts.prompt_array ? std::max<std::uint64_t>(facts.prompts.size(), 1) : 1;

@@ -64,6 +64,9 @@ std::uint64_t make_room(std::uint64_t random, std::uint32_t rank, std::uint32_t 
 // The edit that makes a decode request a stream, so that its engine notices at once that nobody listens.
 void make_stream(const request_body& body, splices& out);
 
+// Both legs say the same: what is asked of the answer is asked of both (SGLang).
+bool same_body(connector_kind kind);
+
 // Sequences that a request is: prompts times n.
 std::uint64_t choices_of(const request_facts& facts);
 

@@ -17,9 +17,10 @@ enum class closing : std::uint8_t {
   fetched,    // the decode leg generated: its engine has the blocks
   cut,        // the decode request was delivered whole and ended before its first token
   delivered,  // nobody wanted the answer any more; a decode request was delivered to free the blocks
-  lapsed,     // a decode leg was begun and lost before it was whole: freed, or held until the lease is over
-  expired,    // no decode leg was begun: held until the lease is over
-  complete,   // the prefill answer was the whole answer: nothing was left to hold
+  lapsed,    // a decode leg was begun and lost before it was whole, or perhaps not read by its engine: freed,
+             // or held until the lease is over
+  expired,   // no decode leg was begun: held until the lease is over
+  complete,  // the prefill answer was the whole answer: nothing was left to hold
 };
 inline constexpr std::size_t closing_count = 6;
 constexpr std::string_view name(closing c) {

@@ -104,6 +104,19 @@ holder holder_of(connector_kind kind, const dom::object& top, const raw_json& te
   return {top, text.whole()};
 }
 
+// vLLM's Mooncake connector keeps the blocks of a prefill that ended by its bound, and frees those of one
+// whose first token was its last. What does not tell counts as kept.
+bool ends_by_length(const dom::object& answer) {
+  const auto is = [](simdjson::simdjson_result<dom::element> value, std::string_view text) {
+    std::string_view found;
+    return value.get(found) == simdjson::SUCCESS && found == text;
+  };
+  dom::element first;
+  if (answer["choices"].at(0).get(first) == simdjson::SUCCESS) return !is(first["finish_reason"], "stop");
+  if (is(answer["object"], "response")) return !is(answer["status"], "completed");
+  return !is(answer["stop_reason"], "end_turn") && !is(answer["stop_reason"], "stop_sequence");
+}
+
 }  // namespace
 
 prefill_answer read_prefill_answer(connector_kind kind, bytes_view body) {
@@ -116,7 +129,11 @@ prefill_answer read_prefill_answer(connector_kind kind, bytes_view body) {
   out.read = true;
   dom::element usage;
   if (top["usage"].get(usage) == simdjson::SUCCESS) read_usage(usage, out);
-  if (how.params_member.empty()) return out;
+  if (how.params_member.empty()) {
+    out.error = is_given(top, "error");
+    out.handed_on = !out.error && (kind != connector_kind::mooncake || ends_by_length(top));
+    return out;
+  }
   const holder in = holder_of(kind, top, text);
   out.finished = kind == connector_kind::trtllm && ended(in.object);
   dom::object params;
@@ -129,6 +146,7 @@ prefill_answer read_prefill_answer(connector_kind kind, bytes_view body) {
   out.params = there(text.member(in.text, how.params_member));
   if (kind == connector_kind::trtllm && top["prompt_token_ids"].is_array())
     out.prompt_ids = there(text.member(text.whole(), "prompt_token_ids"));
+  out.handed_on = !out.params.empty();
   return out;
 }
 

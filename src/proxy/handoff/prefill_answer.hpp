@@ -12,8 +12,10 @@ namespace penstock::handoff {
 struct prefill_answer {
   bool read = false;  // JSON, and an object
   bytes_view params;  // the object to be passed on, verbatim and inside the body; empty: none that is usable
-  bytes_view prompt_ids;  // trtllm: the array of the prompt's tokens, inside the body; empty: not told
-  bool finished = false;  // trtllm: its first token ended the answer, which is the client's as it is
+  bytes_view prompt_ids;   // trtllm: the array of the prompt's tokens, inside the body; empty: not told
+  bool error = false;      // an error in place of an answer
+  bool handed_on = false;  // a decode engine finds what was computed
+  bool finished = false;   // trtllm: its first token ended the answer, which is the client's as it is
   bool cached_known = false;
   std::uint64_t cached_tokens = 0;  // of the prompt, from the prefill engine's prefix cache
   std::uint64_t prompt_tokens = 0;  // 0: not told

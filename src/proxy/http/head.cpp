@@ -9,4 +9,11 @@ const field* find(const std::vector<field>& fields, bytes_view name) {
   return nullptr;
 }
 
+bool is_event_stream(const response_head& head) {
+  const field* type = find(head.fields, "content-type");
+  constexpr bytes_view sse = "text/event-stream";
+  return type != nullptr && type->value.size() >= sse.size() &&
+         iequals(type->value.substr(0, sse.size()), sse);
+}
+
 }  // namespace penstock::http

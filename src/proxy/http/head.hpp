@@ -52,4 +52,7 @@ struct response_head {
   bool keep_alive = true;
 };
 
+// Content-Type text/event-stream, whatever its parameters.
+bool is_event_stream(const response_head& head);
+
 }  // namespace penstock::http

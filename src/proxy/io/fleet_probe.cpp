@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "health/bootstrap_text.hpp"
 #include "health/metrics_text.hpp"
 #include "health/models_text.hpp"
 #include "proxy/http/head.hpp"
@@ -92,6 +93,7 @@ void fleet_probe::carry_out(const health::task& what, const health_config& setti
         if (answered_well(r)) models = health::read_models(r.body);
         tracker_.models_read(id, std::move(models), read_clock());
       });
+    case health::task_kind::bootstrap: return ask_bootstrap(*of, settings);
   }
 }
 
@@ -141,6 +143,41 @@ void fleet_probe::resolve(const health::tracked_endpoint& of) {
         tracker_.resolved(id, std::move(addresses), read_clock());
         changed_();
       });
+}
+
+// The bootstrap server of a prefill engine is a server of its own, at an address of its own.
+void fleet_probe::ask_bootstrap(const health::tracked_endpoint& of, const health_config& settings) {
+  const endpoint_address at{.host = of.settings.bootstrap_host, .port = of.settings.bootstrap_port};
+  if (auto address = literal(at))
+    return query_bootstrap(of.id, std::move(*address), at.host, settings.timeout);
+  using tcp = boost::asio::ip::tcp;
+  resolver_.async_resolve(at.host, std::to_string(at.port), tcp::resolver::numeric_service,
+                          [this, alive = alive_, id = of.id, host = at.host, timeout = settings.timeout](
+                              boost::system::error_code ec, const tcp::resolver::results_type& found) {
+                            if (!*alive) return;
+                            if (!ec && !found.empty())
+                              return query_bootstrap(id, plain(found.begin()->endpoint()), host, timeout);
+                            tracker_.bootstrap_read(id, std::nullopt, read_clock());
+                            changed_();
+                          });
+}
+
+void fleet_probe::query_bootstrap(endpoint_id id, net_address to, const std::string& host, duration timeout) {
+  const bool v6 = host.find(':') != std::string::npos;
+  const std::string authority = (v6 ? "[" + host + "]" : host) + ":" + std::to_string(to.port);
+  http_get(context_,
+           {.to = std::move(to),
+            .authority = authority,
+            .target = "/query",
+            .timeout = timeout,
+            .body_limit = health::max_bootstrap_text_bytes},
+           [this, alive = alive_, id](const get_result& r) {
+             if (!*alive) return;
+             std::optional<std::vector<std::string>> ids;
+             if (answered_well(r)) ids = health::read_bootstrap(r.body);
+             tracker_.bootstrap_read(id, std::move(ids), read_clock());
+             changed_();
+           });
 }
 
 void fleet_probe::warn_once(const std::string& url, const std::vector<std::string>& warnings) {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "health/fleet_tracker.hpp"
+#include "penstock/net_address.hpp"
 #include "proxy/io/http_get.hpp"
 
 namespace penstock::io {
@@ -29,6 +30,8 @@ class fleet_probe {
 
  private:
   void resolve(const health::tracked_endpoint& of);
+  void ask_bootstrap(const health::tracked_endpoint& of, const health_config& settings);
+  void query_bootstrap(endpoint_id id, net_address to, const std::string& host, duration timeout);
   void get(const health::tracked_endpoint& of, const std::string& path, const health_config& settings,
            std::function<void(endpoint_id, get_result)> done);
   void warn_once(const std::string& url, const std::vector<std::string>& warnings);

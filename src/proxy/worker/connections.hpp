@@ -34,6 +34,11 @@ struct prefill_work {
   routing::work_lease work;
   instant attempt_began{};
   std::uint64_t room = 0;  // names the hand-off, where the proxy does
+  // Of a concurrent one: what both legs say. It outlives the fleet view that it was read from.
+  std::uint32_t ranks = 1;
+  int rank = -1;  // of the prefill engine that is asked; -1: none
+  std::string bootstrap_host, engine_id;
+  std::uint16_t bootstrap_port = 0;
 };
 
 // One request from its head to its accounting: the flow and all that it owns. It dies with its answer,

@@ -146,8 +146,10 @@ class worker final : public driver_events {
 
   // worker_split.cpp: the second engine of a split request, and hand-offs whose client left
   static engine_connection*& engine_at(exchange& x, flow::leg of);
+  bool name_handoff(exchange& x, const endpoint_view& to);
+  void forget_followups(flow::leg of);
   void dispatch_prefill(exchange& x);
-  void complete_prefill(exchange& x);
+  void complete_prefill(exchange& x, endpoint_id engine);
   void learn_transfer(const exchange& x);
   void adopt_prefill(exchange& x);
   void append_leg_edits(exchange& x, flow::leg of, std::vector<splice>& out);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "proxy/handoff/connector.hpp"
 #include "proxy/http/heads.hpp"
 #include "proxy/worker/worker.hpp"
 
@@ -32,6 +33,11 @@ void worker::drive(exchange& x, const flow::event& e) {
     for (const flow::action& a : actions_) execute(x, a);
   }
   x.kept.set(x.flow.held_bytes());
+}
+
+// A connection of that leg is given up: what was about to be said of it is of no interest.
+void worker::forget_followups(flow::leg of) {
+  std::erase_if(followups_, [of](const flow::event& e) { return flow::leg_of(e) == of; });
 }
 
 void worker::execute(exchange& x, const flow::action& a) {
@@ -65,10 +71,12 @@ void worker::execute(exchange& x, const flow::action& a) {
     }
     case kind::keep_engine: return keep_engine(x, a.of);
     case kind::drop_engine:
+      forget_followups(a.of);
       if (engine_connection* e = engine_at(x, a.of)) drop(*e, false);
       return;
     case kind::give_up_work: (a.of == flow::leg::answer ? x.work : x.prefill->work) = {}; return;
-    case kind::complete_work: return a.of == flow::leg::answer ? complete_work(x) : complete_prefill(x);
+    case kind::complete_work:
+      return a.of == flow::leg::answer ? complete_work(x) : complete_prefill(x, a.engine);
     case kind::engine_failed: return tell(x, a.of, a.engine, x.flow.engine_fault(), false);
     case kind::adopt_prefill: return adopt_prefill(x);
     case kind::pair_failed:
@@ -88,9 +96,10 @@ void worker::connect_engine(exchange& x, flow::leg of, bool fresh) {
   const bool answers = of == flow::leg::answer;
   if (!answers && x.prefill == nullptr) x.prefill = std::make_unique<prefill_work>();
   (answers ? x.attempt_began : x.prefill->attempt_began) = io_.now();
-  if (!answers) x.prefill->room = rng_.next();
   const endpoint_view* to = endpoint_of(x, of);
   if (to == nullptr || to->addresses.empty())
+    return follow_up(flow::engine_unreachable{reason::connect_failed, of});
+  if (!answers && !name_handoff(x, *to))
     return follow_up(flow::engine_unreachable{reason::connect_failed, of});
   (answers ? x.flow.record().endpoint_url : x.flow.record().prefill_url) = to->settings.url;
   x.flow.record().pool = fleet_->pools[to->pool].name;
@@ -139,7 +148,8 @@ void worker::send_request(exchange& x, flow::leg of) {
   std::string& request_head = answers ? x.request_head : x.prefill->request_head;
   const bytes_view body = x.body.view();
   splices.clear();
-  if (answers && x.flow.inject_usage())
+  const bool asks_usage = answers || handoff::same_body(x.flow.chosen().connector);
+  if (asks_usage && x.flow.inject_usage())
     if (auto s = tokenizer::usage_splice(x.facts, body)) splices.push_back(std::move(*s));
   if (auto s = tokenizer::salt_splice(x.facts, x.salt)) {
     const bool first = !splices.empty() && s->offset < splices.front().offset;
@@ -152,18 +162,19 @@ void worker::send_request(exchange& x, flow::leg of) {
   request_head.clear();
   if (joined) request_head.reserve(usual_head + length);
   const http::request_head& head = x.client->parser.head();
-  http::append_engine_head(request_head, head,
-                           {.method = head.method,
-                            .path = x.route.path,
-                            .query = x.route.query,
-                            .path_prefix = to->path_prefix,
-                            .authority = to->authority,
-                            .api_key = to->settings.api_key,
-                            .headers = &to->settings.headers,
-                            .request_id = x.flow.record().request_id,
-                            .content_length = length,
-                            .identity_only = x.flow.scanned(),
-                            .data_parallel_rank = to->settings.data_parallel_rank});
+  http::append_engine_head(
+      request_head, head,
+      {.method = head.method,
+       .path = x.route.path,
+       .query = x.route.query,
+       .path_prefix = to->path_prefix,
+       .authority = to->authority,
+       .api_key = to->settings.api_key,
+       .headers = &to->settings.headers,
+       .request_id = x.flow.record().request_id,
+       .content_length = length,
+       .identity_only = x.flow.scanned(),
+       .data_parallel_rank = answers ? to->settings.data_parallel_rank : x.prefill->rank});
   e.to_send.clear();
   e.sent_parts = 0;
   e.to_send.push_back(request_head);

@@ -87,3 +87,19 @@ TEST_CASE("findings: the switch is named by the engine, both where it is not kno
   e.models.clear();
   CHECK(cached_tokens_switch(e).find("SGLang") != std::string::npos);
 }
+
+TEST_CASE("findings: a Mooncake prefill engine whose bootstrap server says nothing") {
+  endpoint_view silent = healthy("http://b");
+  silent.settings.role = endpoint_role::prefill;
+  silent.settings.bootstrap_host = "b";
+  silent.settings.bootstrap_port = 8998;
+  endpoint_view known = silent;
+  known.rank_ids = {"e_dp0"};
+  fleet_view f = fleet_of({healthy("http://a"), silent, known});
+  f.pools[0].disaggregation = {.enabled = true, .connector = connector_kind::mooncake};
+  for (endpoint_view& e : f.endpoints) e.pool = 0;
+  const auto found = live_findings(f);
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].what.find("b:8998") != std::string::npos);
+  CHECK(found[0].serious);
+}

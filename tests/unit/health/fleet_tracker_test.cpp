@@ -143,6 +143,8 @@ TEST_CASE("an answer that never comes is asked for again") {
 
 TEST_CASE("next_due is when due has something, through a long random life") {
   auto c = fleet({pool("a", {"http://h1", "http://h2", "unix:/s"})});
+  c.pools[0].disaggregation = {.enabled = true, .connector = connector_kind::mooncake};
+  c.pools[0].endpoints[1].bootstrap_port = 8998;
   bench b(c);
   prng rng{9};
   std::size_t asked = 0;
@@ -177,6 +179,10 @@ TEST_CASE("next_due is when due has something, through a long random life") {
           b.tracker.models_read(t.endpoint,
                                 good ? std::optional<std::vector<served_model>>{std::in_place} : std::nullopt,
                                 b.now);
+          break;
+        case task_kind::bootstrap:
+          b.tracker.bootstrap_read(t.endpoint,
+                                   good ? std::optional(std::vector<std::string>{"e"}) : std::nullopt, b.now);
           break;
       }
     }
@@ -386,4 +392,31 @@ TEST_CASE("an engine that comes up after the proxy is no restart") {
   b.tracker.scraped(b.id(0), figures(1.7e9), b.now);
   CHECK(b.state(0) == life::up);
   CHECK(b.count(fleet_event::kind::restarted) == 0);
+}
+
+TEST_CASE("the bootstrap server of a prefill engine is asked as often as the engine is probed") {
+  auto c = fleet({pool("a", {"unix:/p", "unix:/d"})});
+  c.pools[0].disaggregation = {.enabled = true, .connector = connector_kind::mooncake};
+  c.pools[0].endpoints[0].bootstrap_host = "b";
+  c.pools[0].endpoints[0].bootstrap_port = 8998;
+  bench b(c);
+  const auto ask = [&b](std::size_t i) { return asks(b.tracker.due(b.now), b.id(i), task_kind::bootstrap); };
+  CHECK_FALSE(asks(b.tracker.due(b.now), b.id(1), task_kind::bootstrap));
+  b.tracker.probed(b.id(0), {probe_outcome::ok, b.now}, b.now);
+  b.tracker.bootstrap_read(b.id(0), std::vector<std::string>{"one"}, b.now);
+  CHECK(b.tracker.changed(b.now) == view_change::urgent);
+  CHECK(b.tracker.build_view(b.now)->endpoints[0].rank_ids == std::vector<std::string>{"one"});
+  // No answer is no other answer; another engine behind the address is.
+  b.now += 2 * c.health.interval;
+  CHECK(ask(0));
+  b.tracker.bootstrap_read(b.id(0), std::nullopt, b.now);
+  CHECK(b.tracker.build_view(b.now)->endpoints[0].rank_ids.size() == 1);
+  b.now += 2 * c.health.interval;
+  CHECK(ask(0));
+  b.tracker.bootstrap_read(b.id(0), std::vector<std::string>{"two"}, b.now);
+  CHECK(b.tracker.build_view(b.now)->endpoints[0].rank_ids[0] == "two");
+  c.pools[0].endpoints[0].bootstrap_port = 8999;
+  b.apply(c);
+  CHECK(b.view->endpoints[0].rank_ids.empty());
+  CHECK(ask(0));
 }

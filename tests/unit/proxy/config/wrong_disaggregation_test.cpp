@@ -24,14 +24,6 @@ struct wrong {
   std::string text, said;
 };
 
-// What is said of connectors that are known and not yet spoken stands apart, in a test of its own.
-std::string but_for_support(std::string said) {
-  const auto at = said.find(" is not supported by this version");
-  if (at == said.npos) return said;
-  const auto begin = said.rfind('\n', at) == said.npos ? 0 : said.rfind('\n', at) + 1;
-  return said.erase(begin, said.find('\n', at) + 1 - begin);
-}
-
 constexpr std::string_view prefill = "role = \"prefill\"", decode = "role = \"decode\"";
 
 }  // namespace
@@ -82,29 +74,38 @@ TEST_CASE("a pool that cannot be split is refused") {
   for (const wrong& s : samples) {
     INFO(s.text);
     const auto r = load_text(s.text);
-    CHECK(but_for_support(joined(r.errors)) == s.said);
+    CHECK(joined(r.errors) == s.said);
     CHECK_FALSE(r.value);
   }
 }
 
-TEST_CASE("connectors that this version does not speak are refused") {
-  std::string spoken;
-  for (std::size_t i = 0; i < penstock::connector_count; ++i) {
-    const auto kind = static_cast<penstock::connector_kind>(i);
-    if (penstock::traits(kind).spoken)
-      spoken += fmt::format("{}\"{}\"", spoken.empty() ? "" : ", ", name(kind));
-  }
+TEST_CASE("every connector has a pool that it can serve") {
   for (std::size_t i = 0; i < penstock::connector_count; ++i) {
     const auto kind = static_cast<penstock::connector_kind>(i);
     const auto r = load_text(pool(fmt::format("connector = \"{}\"", name(kind)),
-                                  {"role = \"prefill\"\nbootstrap = \"e:1\"", decode}));
+                                  {"role = \"prefill\"\nbootstrap = \"b:9\"", decode}));
     CAPTURE(name(kind));
-    CHECK((r.value != nullptr) == penstock::traits(kind).spoken);
-    if (penstock::traits(kind).spoken) continue;
-    CHECK(joined(r.errors) == fmt::format("c.toml:4:13: pool \"p\": the connector \"{}\" is not supported by "
-                                          "this version (spoken: {})\n",
-                                          name(kind), spoken));
+    CHECK(joined(r.errors) == "");
+    REQUIRE(r.value);
+    const auto& one = r.value->pools[0].endpoints[0];
+    CHECK(one.bootstrap_port == (penstock::traits(kind).bootstrap ? 9 : 0));
+    CHECK(one.bootstrap_host == (penstock::traits(kind).bootstrap ? "b" : ""));
+    CHECK(r.value->pools[0].endpoints[1].bootstrap_port == 0);
   }
+}
+
+TEST_CASE("an SGLang engine's bootstrap server is on its host unless told otherwise") {
+  const auto r = load_text(pool("connector = \"sglang\"", {"role = \"prefill\"", decode}));
+  REQUIRE(r.value);
+  CHECK(r.value->pools[0].endpoints[0].bootstrap_host == "e");
+  CHECK(r.value->pools[0].endpoints[0].bootstrap_port == 8998);
+  const auto local = load_text(
+      "[[pool]]\nname = \"p\"\n[pool.disaggregation]\nconnector = \"sglang\"\n"
+      "[[pool.endpoint]]\nurl = \"unix:/run/p\"\nrole = \"prefill\"\n" +
+      endpoint(2, decode));
+  CHECK(joined(local.errors) ==
+        "c.toml:6:7: pool.endpoint: \"unix:/run/p\" has no host where decode engines could find it (add "
+        "bootstrap = \"host:8998\")\n");
 }
 
 TEST_CASE("what works but is odd is told") {

@@ -122,7 +122,9 @@ class bench {
   }
   void to_prefilling(std::size_t pairs = 2, std::size_t singles = 1) {
     to_deciding();
-    on(picked{split_plan(pairs, singles)});
+    plan p = split_plan(pairs, singles);
+    p.connector = connector;
+    on(picked{p});
   }
   void to_prefill_sent(std::size_t pairs = 2, std::size_t singles = 1, bool reused = false) {
     to_prefilling(pairs, singles);
@@ -141,6 +143,23 @@ class bench {
     line += on(engine_bytes{body, leg::prefill});
     return line + on(engine_end{leg::prefill});
   }
+  // Concurrent connectors: both requests are whole with their engines.
+  void to_both_sent(bool reused = false) {
+    to_prefilling();
+    on(engine_connected{reused, leg::prefill});
+    on(engine_connected{reused});
+    on(request_sent{leg::prefill});
+    on(request_sent{});
+  }
+  // ... the prefill answer, with its end or without.
+  std::string primed(bool whole = true) {
+    std::string line = prefill_head();
+    line += on(engine_bytes{primed_body, leg::prefill});
+    return whole ? line + on(engine_end{leg::prefill}) : line;
+  }
+  static constexpr std::string_view primed_body =
+      R"({"choices":[{"finish_reason":"length"}],"usage":{"prompt_tokens":23,"prompt_tokens_details":{"cached_tokens":7}}})";
+
   void to_decoding(bool reused = false) {
     to_prefill_sent();
     handed();
@@ -167,6 +186,7 @@ class bench {
   request_facts facts;
   request_flow flow;
   instant now = start;
+  connector_kind connector = connector_kind::nixl;
   http::response_head engine, prefill_engine;
   std::string client;         // body bytes that the client got
   std::vector<fault> faults;  // told to passive health

@@ -62,6 +62,7 @@ const std::vector<named_event>& events() {
       {"head 500", [](auto& b) { return b.head(500, "application/json"); }},
       {"head 503", [](auto& b) { return b.head(503, "application/json"); }},
       {"token", [](auto& b) { return b.bytes(token); }},
+      {"error event", [](auto& b) { return b.bytes(engine_error); }},
       {"[DONE]", [](auto& b) { return b.bytes(end_marker); }},
       {"end", [](auto& b) { return b.on(engine_end{}); }},
       {"lost", [](auto& b) { return b.on(engine_lost{false}); }},
@@ -159,17 +160,62 @@ std::string ledger_of(const testing::bench& b) {
   return out;
 }
 
-std::string table() {
-  std::string out =
-      "# What a request flow does with a split request (nixl): state, event -> actions -> next state, what "
-      "became of\n"
-      "# the lease. A chat stream with two pairs and an engine that can do all. Events that change nothing "
-      "are left\n"
-      "# out. Made by test_flow.\n";
-  for (const place& p : places()) {
+// Both legs at once: the decode leg runs beside the prefill leg, and its answer waits for that one's end.
+const std::vector<place>& concurrent_places() {
+  static const std::vector<place> all = {
+      {"connecting, prefill connecting", [](auto& b) { b.to_prefilling(); }},
+      {"connecting, prefill waiting", [](auto& b) { b.to_prefill_sent(); }},
+      {"waiting, prefill connecting",
+       [](auto& b) {
+         b.to_prefilling();
+         b.on(engine_connected{false});
+         b.on(request_sent{});
+       }},
+      {"waiting, prefill waiting", [](auto& b) { b.to_both_sent(); }},
+      {"waiting, prefill waiting, on reused connections", [](auto& b) { b.to_both_sent(true); }},
+      {"connecting, prefill reading",
+       [](auto& b) {
+         b.to_prefill_sent();
+         b.primed(false);
+       }},
+      {"waiting, prefill reading, decode request under way",
+       [](auto& b) {
+         b.to_prefill_sent();
+         b.on(engine_connected{false});
+         b.primed(false);
+       }},
+      {"waiting, prefill reading",
+       [](auto& b) {
+         b.to_both_sent();
+         b.primed(false);
+       }},
+      {"holding, prefill waiting", [](auto& b) { b.to_both_sent(), b.head(); }},
+      {"holding a token, prefill waiting", [](auto& b) { b.to_both_sent(), b.head(), b.bytes(token); }},
+      {"holding a token, prefill reading",
+       [](auto& b) { b.to_both_sent(), b.head(), b.bytes(token), b.primed(false); }},
+      {"holding all of the answer, prefill reading",
+       [](auto& b) {
+         b.to_both_sent(), b.head(), b.bytes(token), b.bytes(end_marker), b.on(engine_end{});
+         b.primed(false);
+       }},
+      {"connecting, prefill handed", [](auto& b) { b.to_prefill_sent(), b.primed(); }},
+      {"waiting, prefill handed", [](auto& b) { b.to_both_sent(), b.primed(); }},
+      {"holding, prefill handed", [](auto& b) { b.to_both_sent(), b.primed(), b.head(); }},
+      {"streaming", [](auto& b) { b.to_both_sent(), b.primed(), b.head(), b.bytes(token); }},
+      {"closing, prefill reading, decode connecting",
+       [](auto& b) { b.to_prefill_sent(), b.primed(false), left(b); }},
+      {"closing, prefill reading, decode request under way",
+       [](auto& b) { b.to_prefill_sent(), b.on(engine_connected{false}), b.primed(false), left(b); }},
+  };
+  return all;
+}
+
+void add_places(const std::vector<place>& list, connector_kind connector, std::string& out) {
+  for (const place& p : list) {
     out += fmt::format("\n{}\n", p.name);
     for (const named_event& e : events()) {
       testing::bench b;
+      b.connector = connector;
       p.go(b);
       const state before = b.flow.where();
       const std::string book = ledger_of(b);
@@ -180,6 +226,21 @@ std::string table() {
                          name(b.flow.where()), end, ledger_of(b));
     }
   }
+}
+
+std::string table() {
+  std::string out =
+      "# What a request flow does with a split request: state, event -> actions -> next state, what became "
+      "of "
+      "the\n"
+      "# lease. A chat stream with two pairs and an engine that can do all. Events that change nothing are "
+      "left "
+      "out.\n"
+      "# Made by test_flow.\n\n"
+      "# Serial dispatch (nixl)\n";
+  add_places(places(), connector_kind::nixl, out);
+  out += "\n# Concurrent dispatch (mooncake)\n";
+  add_places(concurrent_places(), connector_kind::mooncake, out);
   return out;
 }
 
@@ -490,9 +551,10 @@ TEST_CASE("split: a prefill answer without an end is not believed for ever") {
 }
 
 TEST_CASE("split: every state ends when the client leaves, and closing ends by itself") {
-  for (const place& p : places()) {
+  const auto leave = [](const place& p, connector_kind connector) {
     CAPTURE(p.name);
     testing::bench b;
+    b.connector = connector;
     p.go(b);
     b.on(client_gone{});
     b.wait(10s);
@@ -501,5 +563,10 @@ TEST_CASE("split: every state ends when the client leaves, and closing ends by i
     CHECK(b.booked == 0);
     CHECK(b.engines[0] + b.engines[1] == 0);
     CHECK(b.finishes == 1);
+  };
+  for (const place& p : places()) leave(p, connector_kind::nixl);
+  for (const place& p : concurrent_places()) {
+    leave(p, connector_kind::mooncake);
+    leave(p, connector_kind::sglang);
   }
 }

@@ -1,0 +1,108 @@
+// Both legs at once: what the decode leg says before its prefill leg has ended well is held, within a bound,
+// and passes or is forgotten with it.
+#include <utility>
+
+#include "proxy/flow/request_flow.hpp"
+
+namespace penstock::flow {
+
+using handoff::closing;
+
+// The prefill engine began to answer while its partner was asked already.
+void request_flow::note_lease() {
+  if (prefill_ == nullptr || !prefill_->lease()) return;
+  if (gate_.generated) {
+    close_lease(closing::fetched);
+  } else if (has_engine_) {
+    prefill_->lease().spend();
+  }
+}
+
+// The decode engine generates, so it has the blocks and prefill is done: its answer must end soon.
+void request_flow::note_generated(instant now) {
+  if (std::exchange(gate_.generated, true)) return;
+  close_lease(closing::fetched);
+  deadlines_.gate = after(now, settings_.timeouts.between_events);
+}
+
+void request_flow::hold_event(const http::scanned_event& ev, actions& out) {
+  gate_.due |= opens(ev.kind);
+  held_.append(ev.bytes);
+  bound_hold(out);
+}
+
+void request_flow::hold_relayed(bytes_view body, instant now, actions& out) {
+  gate_.due = true;
+  held_.append(body);
+  note_generated(now);
+  bound_hold(out);
+}
+
+void request_flow::bound_hold(actions& out) {
+  if (gate_.full || held_.size() <= settings_.limits.held_bytes) return;
+  gate_.full = true;
+  out.push_back({.kind = action_kind::pause_engine});
+}
+
+// True: the answer is whole and waits. A stream that is not is a leg that failed.
+bool request_flow::hold_end(instant now) {
+  if (state_ == state::holding && !scanner_.ended() && !scanner_.error_seen()) return false;
+  if (state_ != state::holding && state_ != state::relaying) return false;
+  gate_.whole = true;
+  note_generated(now);
+  return true;
+}
+
+// Event by event: only now it is known what came from the prefill engine's cache.
+void request_flow::correct_held() {
+  if (!corrects_usage() || !scanner_.usage().cached_known) return;
+  constexpr bytes_view between = "\n\n";
+  const std::string all = std::exchange(held_, {});
+  for (std::size_t at = 0; at < all.size();) {
+    const std::size_t gap = all.find(between, at);
+    const std::size_t end = gap == all.npos ? all.size() : gap + between.size();
+    held_.append(correct_usage(bytes_view(all).substr(at, end - at)));
+    at = end;
+  }
+}
+
+// The prefill leg ended well.
+void request_flow::open_gate(instant now, actions& out) {
+  const gate_state was = std::exchange(gate_, {.generated = gate_.generated, .whole = gate_.whole});
+  deadlines_.gate = never;
+  if (was.full && !was.whole && !client_lags_) out.push_back({.kind = action_kind::resume_engine});
+  if (state_ == state::holding) {
+    deadlines_.last_event = now;
+    if (record_.content_events != 0) note_first_token(now, out);
+    correct_held();
+    if (was.due || was.full) commit(out);
+    if (was.whole) end_stream(now, out);
+  } else if (state_ == state::relaying) {
+    begin_relay(now);
+    if (was.due) relay(kept_.emplace_back(std::exchange(held_, {})), now, out);
+    if (was.whole) end_relay(now, out);
+  }
+}
+
+// The decode engine has generated, and the prefill engine does not end its answer.
+void request_flow::gate_late(instant now, actions& out) {
+  prefill_failed(fault::timeout, reason::event_timeout, budget_.take(), now, out);
+}
+
+// The decode engine closed its connection behind a whole answer that still waits, and with it went the head:
+// nobody is to blame, and the request is done anew.
+void request_flow::answer_lost(instant now, actions& out) {
+  release_engine(false, out);
+  if (budget_.take()) return try_target(false, now, out);
+  fail(describe(reason::handoff_failed), now, out);
+}
+
+// The decode leg alone is given up.
+void request_flow::release_answer(actions& out) {
+  if (std::exchange(booked_, false)) out.push_back({.kind = action_kind::give_up_work});
+  if (has_engine_ || state_ == state::connecting) out.push_back({.kind = action_kind::drop_engine});
+  has_engine_ = false;
+  begin_answer();
+}
+
+}  // namespace penstock::flow

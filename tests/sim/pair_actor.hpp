@@ -1,0 +1,77 @@
+// Simulated engines of a pool whose two legs start at once: they find each other by the name that both bodies
+// carry, as vLLM's Mooncake connector does (prefill answers when it has computed and pins the blocks until
+// they are fetched) or SGLang (prefill waits for its partner and answers when that has fetched).
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "sim/engine_actor.hpp"
+
+namespace sim {
+
+class pair_actor;
+
+// What became of one hand-off; written by both engines of it.
+struct meeting {
+  std::uint64_t request = 0;
+  int attempt = -1;  // of the decode leg, in truths
+  bool prefill_came = false, decode_came = false;
+  bool pinned = false, fetched = false;
+  bool freed = false;    // the decode engine told that nobody wants the blocks
+  bool excused = false;  // an engine died of itself, or the proxy hung up before it can have known
+  bool ended = false;    // the prefill answer was sent to its end, and well
+  instant pinned_at{};
+  pair_actor *prefill = nullptr, *decode = nullptr;
+  std::uint64_t prefill_link = 0, decode_link = 0;
+  std::string first_body;  // of the leg that came first
+};
+
+// All hand-offs of a run, by name.
+using meeting_book = std::map<std::uint64_t, meeting>;
+
+struct pair_behaviour {
+  double fault_chance = 0.2;  // of a leg, before KV has gone over or behind
+  duration answer_time =
+      std::chrono::milliseconds(1);             // from the head to the end of a prefill answer, at most
+  duration patience = std::chrono::seconds(2);  // of a leg whose partner does not come
+  bool sglang = false, prefills_only = false, decodes_only = false;
+  bool lies = false;  // calls a prefill answer that ended well a bad one: shows that the check fires
+};
+
+class pair_actor final : public engine_actor {
+ public:
+  pair_actor(world& w, int index, engine_behaviour how, pair_behaviour legs, truths& truth,
+             meeting_book& book)
+      : engine_actor(w, index, how, truth), legs_(legs), book_(book) {}
+
+  void closed(socket_id link, bool reset) override;
+
+ private:
+  struct waiting_leg {
+    std::uint64_t name = 0;
+    job j;
+    std::string body;
+    bool prefills = false;
+  };
+
+  bool take_leg(job& j, const std::string& body) override;
+  void begin_prefill(std::uint64_t name, const job& j, const std::string& body);
+  void compute(std::uint64_t name);
+  void answer_prefill(std::uint64_t name);
+  void end_prefill(std::uint64_t name);
+  void begin_decode(std::uint64_t name, const job& j);
+  void hand_over(std::uint64_t name);
+  void fetch(std::uint64_t name);
+  void end_leg(std::uint64_t link);
+  void fail_leg(std::uint64_t link, int status);
+  void watch_partner(std::uint64_t name, bool prefill_failed);
+  bool has_link(std::uint64_t link) const { return links_.find(link) != links_.end(); }
+
+  pair_behaviour legs_;
+  meeting_book& book_;
+  std::map<std::uint64_t, waiting_leg> legs_here_;  // by link: until answered
+  std::map<std::uint64_t, std::uint64_t> pinned_;   // by link: the hand-off that was computed there last
+};
+
+}  // namespace sim
