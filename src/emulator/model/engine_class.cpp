@@ -40,16 +40,18 @@ constexpr engine_class table[] = {
     {"instant", 20, 0.01, 0.01, 1048576, llama_8b, own},  // tests that do not care about time
 };
 
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 0; i < a.size(); ++i) {
+// How far `typed` is from a name: what was left out ("-instruct") is likelier than what was typed wrongly.
+std::size_t edit_distance(std::string_view name, std::string_view typed) {
+  constexpr std::size_t missing = 1, wrong = 4;
+  std::vector<std::size_t> row(typed.size() + 1);
+  for (std::size_t j = 0; j <= typed.size(); ++j) row[j] = j * wrong;
+  for (std::size_t i = 0; i < name.size(); ++i) {
     std::size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t change = diagonal + (a[i] == b[j] ? 0 : 1);
+    row[0] = (i + 1) * missing;
+    for (std::size_t j = 0; j < typed.size(); ++j) {
+      const std::size_t change = diagonal + (name[i] == typed[j] ? 0 : wrong);
       diagonal = row[j + 1];
-      row[j + 1] = std::min({change, row[j] + 1, row[j + 1] + 1});
+      row[j + 1] = std::min({change, row[j] + wrong, row[j + 1] + missing});
     }
   }
   return row.back();
