@@ -373,8 +373,10 @@ TEST_CASE("sglang: a streamed prefill answer ends well with its marker and witho
     bool good;
   };
   const std::string t(token), e(end_marker), error(engine_error), u(usage);
-  for (const auto& [body, good] : {sample{t + u + e, true}, sample{t, false}, sample{error + e, false},
-                                   sample{t + error, false}, sample{e, true}}) {
+  for (const sample& said : {sample{t + u + e, true}, sample{t, false}, sample{error + e, false},
+                             sample{t + error, false}, sample{e, true}}) {
+    const std::string& body = said.body;
+    const bool good = said.good;
     CAPTURE(body);
     both b(sglang);
     b.to_both_sent();
