@@ -117,7 +117,7 @@ void pair_actor::begin_prefill(std::uint64_t name, const job& j, const std::stri
 void pair_actor::compute(std::uint64_t name) {
   world_.at(world_.jitter(std::chrono::milliseconds(40)), [this, name] {
     meeting& m = book_[name];
-    const auto leg = legs_here_.find(m.prefill_link);
+    const auto leg = leg_of(m.prefill_link, name);
     if (leg == legs_here_.end()) return;  // given up before it was done
     job& j = leg->second.j;
     if (legs_.sglang && j.streams && world_.chance(0.5)) send_head(j);
@@ -154,7 +154,7 @@ void pair_actor::compute(std::uint64_t name) {
 // The head at once, the end some time later, as the drawn fault has it.
 void pair_actor::answer_prefill(std::uint64_t name) {
   meeting& m = book_[name];
-  const auto leg = legs_here_.find(m.prefill_link);
+  const auto leg = leg_of(m.prefill_link, name);
   if (leg == legs_here_.end()) return;
   job& j = leg->second.j;
   const auto what = static_cast<prefill_fault>(j.break_at);
@@ -178,7 +178,7 @@ void pair_actor::answer_prefill(std::uint64_t name) {
 
 void pair_actor::end_prefill(std::uint64_t name) {
   meeting& m = book_[name];
-  const auto leg = legs_here_.find(m.prefill_link);
+  const auto leg = leg_of(m.prefill_link, name);
   if (leg == legs_here_.end()) return;
   const job j = leg->second.j;
   const bool streams = legs_.sglang && j.streams;
@@ -231,7 +231,7 @@ void pair_actor::begin_decode(std::uint64_t name, const job& j) {
   if (legs_.sglang && m.prefill_came) m.prefill->compute(name);
   hand_over(name);
   world_.at(legs_.patience, [this, link = m.decode_link, name] {
-    if (legs_here_.find(link) == legs_here_.end() || book_[name].fetched) return;
+    if (leg_of(link, name) == legs_here_.end() || book_[name].fetched) return;
     book_[name].freed = true;
     fail_leg(link, 500);
   });
@@ -246,7 +246,7 @@ void pair_actor::hand_over(std::uint64_t name) {
 
 void pair_actor::fetch(std::uint64_t name) {
   meeting& m = book_[name];
-  const auto leg = legs_here_.find(m.decode_link);
+  const auto leg = leg_of(m.decode_link, name);
   if (leg == legs_here_.end() || m.fetched || m.freed) return;
   m.fetched = true;
   m.attempt = static_cast<int>(truth_[m.request].size());
@@ -254,8 +254,16 @@ void pair_actor::fetch(std::uint64_t name) {
   const std::string body = leg->second.body;
   legs_here_.erase(leg);  // an answer like any other from here on
   begin(j, body);
-  truth_[m.request].back().withheld = !m.ended;
+  // An engine may refuse instead, and then there is no answer to withhold.
+  auto& answers = truth_[m.request];
+  if (answers.size() > static_cast<std::size_t>(m.attempt)) answers.back().withheld = !m.ended;
   if (legs_.sglang && m.prefill != nullptr) m.prefill->answer_prefill(name);
+}
+
+// A connection that is kept carries other legs after this one.
+pair_actor::leg_map::iterator pair_actor::leg_of(std::uint64_t link, std::uint64_t name) {
+  const auto leg = legs_here_.find(link);
+  return leg != legs_here_.end() && leg->second.name == name ? leg : legs_here_.end();
 }
 
 // A leg that failed in sight of the proxy is no reason for the other to go on: the proxy hangs up on it.
@@ -265,7 +273,7 @@ void pair_actor::watch_partner(std::uint64_t name, bool prefill_failed) {
     const meeting& m = book_[name];
     pair_actor* other = prefill_failed ? m.decode : m.prefill;
     const std::uint64_t link = prefill_failed ? m.decode_link : m.prefill_link;
-    if (other != nullptr && other->legs_here_.find(link) != other->legs_here_.end())
+    if (other != nullptr && other->leg_of(link, name) != other->legs_here_.end())
       world_.complaints.push_back(fmt::format("request {}: its {} leg goes on although the other failed",
                                               m.request, prefill_failed ? "decode" : "prefill"));
   });

@@ -54,7 +54,9 @@ class pair_actor final : public engine_actor {
     std::string body;
     bool prefills = false;
   };
+  using leg_map = std::map<std::uint64_t, waiting_leg>;
 
+  leg_map::iterator leg_of(std::uint64_t link, std::uint64_t name);
   bool take_leg(job& j, const std::string& body) override;
   void begin_prefill(std::uint64_t name, const job& j, const std::string& body);
   void compute(std::uint64_t name);
@@ -70,8 +72,8 @@ class pair_actor final : public engine_actor {
 
   pair_behaviour legs_;
   meeting_book& book_;
-  std::map<std::uint64_t, waiting_leg> legs_here_;  // by link: until answered
-  std::map<std::uint64_t, std::uint64_t> pinned_;   // by link: the hand-off that was computed there last
+  leg_map legs_here_;                              // by link: until answered
+  std::map<std::uint64_t, std::uint64_t> pinned_;  // by link: the hand-off that was computed there last
 };
 
 }  // namespace sim
