@@ -200,6 +200,9 @@ class Apis(Case):
         self.assertIn("hello world", back.json()["prompt"])
 
     async def test_models(self):
+        async def known():
+            return "tiny" in [m["id"] for m in (await self.get(self.target, "/v1/models")).json()["data"]]
+        await self.target.until(known, "the engine was asked for its models")
         listed = await self.get(self.target, "/v1/models")
         self.assertEqual(listed.json()["object"], "list")
         self.assertIn("tiny", [m["id"] for m in listed.json()["data"]])
