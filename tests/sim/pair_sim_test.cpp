@@ -5,10 +5,9 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include "proxy/worker/worker.hpp"
+#include "sim/trial.hpp"
+
 #include "sim/pair_actor.hpp"
-#include "sim/recorder.hpp"
-#include "sim/setting.hpp"
 
 namespace {
 
@@ -59,7 +58,7 @@ struct run {
   truths truth;
   meeting_book book;
   std::vector<std::unique_ptr<pair_actor>> engines;
-  std::vector<std::unique_ptr<client_actor>> clients;
+  clients_of_run clients;
   std::vector<std::string> wrong;
   recorder told;
 
@@ -68,11 +67,7 @@ struct run {
     const duration slow_answer = w.rng.below(3) == 0 ? duration(500ms) : duration(5ms);
     for (std::size_t i = 0; i < shape.size(); ++i)
       engines.push_back(std::make_unique<pair_actor>(
-          w, static_cast<int>(i),
-          engine_behaviour{.fault_chance = static_cast<double>(w.rng.below(50)) / 100,
-                           .event_gap = std::chrono::milliseconds(1 + w.rng.below(50)),
-                           .events_max = static_cast<int>(1 + w.rng.below(30)),
-                           .closes_idle = w.rng.below(3) == 0},
+          w, static_cast<int>(i), draw_engine(w, 50),
           pair_behaviour{.fault_chance = static_cast<double>(w.rng.below(60)) / 100,
                          .answer_time = slow_answer,
                          .sglang = sglang,
@@ -82,26 +77,8 @@ struct run {
           truth, book));
   }
 
-  void make_clients() {
-    const std::size_t n = 1 + w.rng.below(8);
-    for (std::size_t i = 0; i < n; ++i) {
-      clients.push_back(std::make_unique<client_actor>(w, (i + 1) * 100, behaviour_of(w.rng)));
-      client_actor* c = clients.back().get();
-      w.at(w.jitter(300ms), [c] { c->begin(); });
-    }
-  }
-
-  void judge_worker(penstock::worker::worker& worker, seen& did) {
-    const auto held = worker.held();
-    if (held.clients + held.engines + held.requests + held.body_bytes + held.buffer_bytes + held.timers +
-            held.handoffs !=
-        0)
-      wrong.push_back(
-          fmt::format("leaked: {} clients, {} engines, {} requests, {} body bytes, {} buffer bytes, {} "
-                      "timers, {} hand-offs",
-                      held.clients, held.engines, held.requests, held.body_bytes, held.buffer_bytes,
-                      held.timers, held.handoffs));
-    if (w.open_links() != 0) wrong.push_back(fmt::format("{} sockets left open", w.open_links()));
+  // No blocks are held that the ledger does not know of.
+  void judge_ledger(penstock::worker::worker& worker, seen& did) {
     const auto m = worker.metrics();
     for (std::size_t i = 0; i < penstock::handoff::closing_count; ++i) did.closed[i] += m.handoffs_closed[i];
     using penstock::handoff::closing;
@@ -119,40 +96,12 @@ struct run {
           fmt::format("{} hand-offs hold blocks for nobody, the ledger knows of {}", stranded, lost));
   }
 
-  void judge_rest(penstock::routing::shared_state& shared, seen& did) {
-    for (std::size_t i = 0; i < shape.size(); ++i) {
-      const auto load = shared.board.read({static_cast<std::uint16_t>(i), 1});
-      if (load.prefill_tokens + load.decode_tokens + load.sequences != 0)
-        wrong.push_back(fmt::format("engine {}: work on the board that nobody does", i));
-      if (engines[i]->running() != 0) wrong.push_back(fmt::format("engine {} works for nobody", i));
-    }
-    wrong.insert(wrong.end(), w.complaints.begin(), w.complaints.end());
-    if (!told.claims.empty()) wrong.push_back("a request id is still claimed");
-    for (const auto& [id, attempts] : truth)
-      for (const attempt_truth& a : attempts) did.withheld += a.withheld && a.events != 0;
-    for (const auto& c : clients) {
-      for (std::string& complaint : c->judge(truth)) wrong.push_back(std::move(complaint));
-      for (const std::uint64_t id : c->answered())
-        if (told.accounted[fmt::format("id-{}", id)] != 1)
-          wrong.push_back(
-              fmt::format("request {} accounted {} times", id, told.accounted[fmt::format("id-{}", id)]));
-    }
-    for (const auto& [id, times] : told.accounted)
-      if (times > 1) wrong.push_back("request " + id + " accounted more than once");
-  }
-
   std::vector<std::string> operator()(seen& did) {
-    w.net.latency_max = std::chrono::microseconds(100 + w.rng.below(8000));
-    w.net.window = 200 + w.rng.below(32768);
-    w.net.piece_max = 1 + w.rng.below(3000);
+    draw_weather(w);
     const auto settings = settings_of(w.rng);
     shape = {1 + w.rng.below(3), 1 + w.rng.below(3), w.rng.below(2)};
     make_engines();
-    const std::size_t refusing = w.rng.below(4) == 0 ? w.rng.below(shape.size()) : shape.size();
-    w.engine_at = [&](std::uint16_t port) -> actor* {
-      const std::size_t i = port - 1u;
-      return i == refusing || w.rng.below(30) == 0 ? nullptr : engines[i].get();
-    };
+    listen(w, engines);
     penstock::routing::shared_state shared(settings->routing);
     {
       const std::int64_t split = w.rng.below(4) == 0 ? penstock::split_by_cost : penstock::split_always;
@@ -161,30 +110,20 @@ struct run {
                                        .routing = shared,
                                        .fleet = fleet_of(settings, shape, connector, split),
                                        .seed = seed});
-      w.attach(worker);
-      make_clients();
-      if (!w.run(w.now() + std::chrono::minutes(5), [&] { return worker.next_tick(); }))
-        wrong.push_back("the run does not come to rest");
-      judge_worker(worker, did);
+      clients = let_run(w, worker, wrong);
+      judge_ledger(worker, did);
     }
-    judge_rest(shared, did);
+    judge(w, engines, shared, told, clients, truth, wrong);
+    for (const auto& [id, attempts] : truth)
+      for (const attempt_truth& a : attempts) did.withheld += a.withheld && a.events != 0;
     return wrong;
   }
 };
 
 void run_all(connector_kind connector) {
-  const std::uint64_t only = from_environment("PENSTOCK_SIM_SEED", 0);
-  const std::uint64_t first = only != 0 ? only : 1;
-  const std::uint64_t runs = only != 0 ? 1 : from_environment("PENSTOCK_SIM_RUNS", 2000);
-  int failures = 0;
   seen did;
-  for (std::uint64_t seed = first; seed < first + runs && failures < 5; ++seed) {
-    const auto wrong = run{.seed = seed, .connector = connector}(did);
-    if (wrong.empty()) continue;
-    ++failures;
-    for (const std::string& line : wrong) MESSAGE("seed ", seed, ": ", line);
-    FAIL_CHECK("replay with PENSTOCK_SIM_SEED=", seed);
-  }
+  const std::uint64_t runs =
+      for_each_seed(2000, [&](std::uint64_t seed) { return run{.seed = seed, .connector = connector}(did); });
   using penstock::handoff::closing;
   MESSAGE(name(connector), ": ", did.meetings, " hand-offs, ", did.pinned, " pinned, ", did.fetched,
           " fetched, ", did.withheld, " answers withheld; ledger: ", did.of(closing::fetched), " fetched, ",

@@ -5,12 +5,9 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include <cstdlib>
+#include "sim/trial.hpp"
 
-#include "proxy/worker/worker.hpp"
 #include "sim/handoff_actor.hpp"
-#include "sim/recorder.hpp"
-#include "sim/setting.hpp"
 
 namespace {
 
@@ -43,9 +40,7 @@ struct seen {
 // `true_lease`: what the engines keep to; the worker believes in `lease`.
 std::vector<std::string> run_seed(std::uint64_t seed, seen& did, bool liar) {
   world w(seed);
-  w.net.latency_max = std::chrono::microseconds(100 + w.rng.below(8000));
-  w.net.window = 200 + w.rng.below(32768);
-  w.net.piece_max = 1 + w.rng.below(3000);
+  draw_weather(w);
   const auto settings = settings_of(w.rng);
   const pool_shape shape{1 + w.rng.below(3), 1 + w.rng.below(3), w.rng.below(2)};
   const duration lease = w.rng.below(3) == 0 ? duration(400ms) : duration(30s);
@@ -55,24 +50,16 @@ std::vector<std::string> run_seed(std::uint64_t seed, seen& did, bool liar) {
   std::vector<std::unique_ptr<handoff_actor>> engines;
   for (std::size_t i = 0; i < shape.size(); ++i)
     engines.push_back(std::make_unique<handoff_actor>(
-        w, static_cast<int>(i),
-        engine_behaviour{.fault_chance = static_cast<double>(w.rng.below(50)) / 100,
-                         .event_gap = std::chrono::milliseconds(1 + w.rng.below(50)),
-                         .events_max = static_cast<int>(1 + w.rng.below(30)),
-                         .closes_idle = w.rng.below(3) == 0},
+        w, static_cast<int>(i), draw_engine(w, 50),
         handoff_behaviour{.fault_chance = static_cast<double>(w.rng.below(60)) / 100,
                           .lease = liar ? lease / 50 : lease,
                           .answer_time = slow_answer,
                           .prefills_only = i < shape.prefills},
         truth, book));
-  const std::size_t refusing = w.rng.below(4) == 0 ? w.rng.below(shape.size()) : shape.size();
-  w.engine_at = [&](std::uint16_t port) -> actor* {
-    const std::size_t i = port - 1u;
-    return i == refusing || w.rng.below(30) == 0 ? nullptr : engines[i].get();
-  };
+  listen(w, engines);
   recorder told;
   penstock::routing::shared_state shared(settings->routing);
-  std::vector<std::unique_ptr<client_actor>> clients;
+  clients_of_run clients;
   std::vector<std::string> wrong;
   std::uint64_t lost = 0;
   {
@@ -82,25 +69,7 @@ std::vector<std::string> run_seed(std::uint64_t seed, seen& did, bool liar) {
                                      .routing = shared,
                                      .fleet = fleet_of(settings, shape, split, lease),
                                      .seed = seed});
-    w.attach(worker);
-    const std::size_t n = 1 + w.rng.below(8);
-    for (std::size_t i = 0; i < n; ++i) {
-      clients.push_back(std::make_unique<client_actor>(w, (i + 1) * 100, behaviour_of(w.rng)));
-      client_actor* c = clients.back().get();
-      w.at(w.jitter(std::chrono::milliseconds(300)), [c] { c->begin(); });
-    }
-    if (!w.run(w.now() + std::chrono::minutes(5), [&] { return worker.next_tick(); }))
-      wrong.push_back("the run does not come to rest");
-    const auto held = worker.held();
-    if (held.clients + held.engines + held.requests + held.body_bytes + held.buffer_bytes + held.timers +
-            held.handoffs !=
-        0)
-      wrong.push_back(
-          fmt::format("leaked: {} clients, {} engines, {} requests, {} body bytes, {} buffer bytes, {} "
-                      "timers, {} hand-offs",
-                      held.clients, held.engines, held.requests, held.body_bytes, held.buffer_bytes,
-                      held.timers, held.handoffs));
-    if (w.open_links() != 0) wrong.push_back(fmt::format("{} sockets left open", w.open_links()));
+    clients = let_run(w, worker, wrong);
     const auto m = worker.metrics();
     using penstock::handoff::closing;
     const auto closed = [&m](closing how) { return m.handoffs_closed[static_cast<std::size_t>(how)]; };
@@ -111,12 +80,6 @@ std::vector<std::string> run_seed(std::uint64_t seed, seen& did, bool liar) {
     did.expired += closed(closing::expired);
     did.cut += closed(closing::cut);
   }
-  for (std::size_t i = 0; i < shape.size(); ++i) {
-    const auto load = shared.board.read({static_cast<std::uint16_t>(i), 1});
-    if (load.prefill_tokens + load.decode_tokens + load.sequences != 0)
-      wrong.push_back(fmt::format("engine {}: work on the board that nobody does", i));
-    if (engines[i]->running() != 0) wrong.push_back(fmt::format("engine {} generates for nobody", i));
-  }
   std::uint64_t stranded = 0;
   for (const auto& [id, l] : book.leases) stranded += !l.fetched && !l.excused;
   did.leases += book.leases.size();
@@ -124,35 +87,16 @@ std::vector<std::string> run_seed(std::uint64_t seed, seen& did, bool liar) {
     wrong.push_back(fmt::format("{} leases ran out, the ledger knows of {}", stranded, lost));
   if (book.wrong_reads != 0)
     wrong.push_back(fmt::format("{} reads of blocks that were gone", book.wrong_reads));
-  wrong.insert(wrong.end(), w.complaints.begin(), w.complaints.end());
-  if (!told.claims.empty()) wrong.push_back("a request id is still claimed");
-  for (const auto& c : clients) {
-    for (std::string& complaint : c->judge(truth)) wrong.push_back(std::move(complaint));
-    for (const std::uint64_t id : c->answered())
-      if (told.accounted[fmt::format("id-{}", id)] != 1)
-        wrong.push_back(
-            fmt::format("request {} accounted {} times", id, told.accounted[fmt::format("id-{}", id)]));
-  }
-  for (const auto& [id, times] : told.accounted)
-    if (times > 1) wrong.push_back("request " + id + " accounted more than once");
+  judge(w, engines, shared, told, clients, truth, wrong);
   return wrong;
 }
 
 }  // namespace
 
 TEST_CASE("no split request leaks a lease, invents an answer or forgets an end") {
-  const std::uint64_t only = from_environment("PENSTOCK_SIM_SEED", 0);
-  const std::uint64_t first = only != 0 ? only : 1;
-  const std::uint64_t runs = only != 0 ? 1 : from_environment("PENSTOCK_SIM_RUNS", 3000);
-  int failures = 0;
   seen did;
-  for (std::uint64_t seed = first; seed < first + runs && failures < 5; ++seed) {
-    const auto wrong = run_seed(seed, did, false);
-    if (wrong.empty()) continue;
-    ++failures;
-    for (const std::string& line : wrong) MESSAGE("seed ", seed, ": ", line);
-    FAIL_CHECK("replay with PENSTOCK_SIM_SEED=", seed);
-  }
+  const std::uint64_t runs =
+      for_each_seed(3000, [&did](std::uint64_t seed) { return run_seed(seed, did, false); });
   MESSAGE(did.leases, " leases: ", did.fetched, " fetched, ", did.cut, " cut, ", did.delivered,
           " delivered, ", did.lapsed, " lapsed, ", did.expired, " expired");
   if (runs < 1000) return;

@@ -67,7 +67,6 @@ prefill_outcome prefill_leg::on(const engine_end&) {
   const handoff::prefill_answer said = handoff::read_prefill_answer(connector_, answer_);
   cached_known_ = said.cached_known;
   cached_ = said.cached_tokens;
-  prompt_ = said.prompt_tokens;
   if (said.finished) {
     state_ = prefill_state::over;
     return prefill_outcome::finished;
@@ -89,7 +88,6 @@ prefill_outcome prefill_leg::end_stream() {
   const token_usage& usage = scanner_->usage();
   cached_known_ = usage.known && usage.cached_known;
   cached_ = usage.cached;
-  prompt_ = usage.prompt;
   state_ = prefill_state::over;
   if (scanner_->error_seen() || scanner_->end_is_failure()) return prefill_outcome::failed;
   if (!scanner_->ended()) return prefill_outcome::died;

@@ -67,6 +67,11 @@ class prefill_leg {
   bool has_connection() const { return state_ < prefill_state::handed; }
   bool booked() const { return state_ == prefill_state::waiting || state_ == prefill_state::reading; }
 
+  // Bytes of the engine's answer that are kept, for the budget of buffers.
+  std::size_t held_bytes() const {
+    return answer_.size() + params_.size() + prompt_ids_.size() + (scanner_ ? scanner_->held() : 0);
+  }
+
   // Once finished: the head, valid until the engine is released, and the body.
   const http::response_head* head() const { return head_; }
   std::string take_answer() { return std::move(answer_); }
@@ -78,7 +83,6 @@ class prefill_leg {
   const handoff::lease& lease() const { return lease_; }
   bool cached_known() const { return cached_known_; }
   std::uint64_t cached_tokens() const { return cached_; }
-  std::uint64_t prompt_tokens() const { return prompt_; }
 
  private:
   prefill_outcome end_stream();
@@ -89,7 +93,7 @@ class prefill_leg {
   std::unique_ptr<http::sse_scanner> scanner_;  // ... or a stream, of which the end and the usage count
   std::string params_, prompt_ids_;
   const http::response_head* head_ = nullptr;
-  std::uint64_t cached_ = 0, prompt_ = 0;
+  std::uint64_t cached_ = 0;
   duration length_;
   instant connect_ = never;
   std::size_t limit_, read_ = 0;  // of the answer, in bytes

@@ -53,8 +53,12 @@ class request_flow {
   // The earliest instant at which on(timer) is wanted.
   instant deadline() const;
 
-  // Answer bytes kept inside: what came before the first token, and the tail of an unfinished event.
-  std::size_t held_bytes() const { return state_ == state::done ? 0 : held_.size() + scanner_.held(); }
+  // Answer bytes kept inside: what came before the first token, the tail of an unfinished event, and what a
+  // prefill engine answered.
+  std::size_t held_bytes() const {
+    if (state_ == state::done) return 0;
+    return held_.size() + scanner_.held() + (prefill_ != nullptr ? prefill_->held_bytes() : 0);
+  }
 
   state where() const { return state_; }
   bool committed() const { return committed_; }
@@ -137,6 +141,7 @@ class request_flow {
   void take_prefill(prefill_outcome what, const http::response_head* head, reason why, instant now,
                     actions& out);
   void prefill_refused(const http::response_head& head, instant now, actions& out);
+  void drop_prefill(actions& out);
   void prefill_failed(fault how, reason why, bool may, instant now, actions& out);
   void prefill_ended(instant now, actions& out);
   void prefill_finished(instant now, actions& out);

@@ -52,8 +52,7 @@ void request_flow::take_prefill(prefill_outcome what, const http::response_head*
     }
     case prefill_outcome::refused: return prefill_refused(*head, now, out);
     case prefill_outcome::stale:
-      out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
-      out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
+      drop_prefill(out);
       if (concurrent()) {
         // Its partner was told of a hand-off that nobody will do.
         release_engine(false, out);
@@ -65,19 +64,23 @@ void request_flow::take_prefill(prefill_outcome what, const http::response_head*
       return;
     case prefill_outcome::died:
       ++deaths_;
-      out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
-      out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
+      drop_prefill(out);
       return prefill_failed(why == reason::engine_garbage ? fault::garbage : fault::reset, why,
                             deaths_ < 2 && budget_.take(), now, out);
     case prefill_outcome::failed:
-      out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
-      out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
+      drop_prefill(out);
       note_failed_pair(out);
       return prefill_failed(fault::server_error, reason::handoff_failed, budget_.take(), now, out);
     case prefill_outcome::handed:
     case prefill_outcome::no_params: return prefill_ended(now, out);
     case prefill_outcome::finished: return prefill_finished(now, out);
   }
+}
+
+// The leg's work and connection, before anything else is decided.
+void request_flow::drop_prefill(actions& out) {
+  out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
+  out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
 }
 
 // Another pair, then one place: the candidates' order.
@@ -215,9 +218,10 @@ void request_flow::handoff_late(instant now, actions& out) {
 bool request_flow::next_decode(instant now, actions& out) {
   avoid(target().endpoint);
   const bool usable = prefill_->lease() ? prefill_->lease().fresh(now) : concurrent();
+  if (!usable) return false;
   for (std::uint32_t i = attempt_ + 1; i < plan_.candidates.size(); ++i) {
     const candidate& c = plan_.candidates[i];
-    if (!may_ask(c) || !(c.prefill == prefill_->endpoint()) || !usable) continue;
+    if (!may_ask(c) || !(c.prefill == prefill_->endpoint())) continue;
     std::swap(plan_.candidates[attempt_ + 1], plan_.candidates[i]);
     ++attempt_;
     ++record_.attempts;
@@ -403,8 +407,7 @@ void request_flow::close_prefill(prefill_outcome what, instant now, actions& out
       return end_closing(what == prefill_outcome::finished ? closing::complete : closing::expired, out);
     case prefill_outcome::died:
     case prefill_outcome::failed:
-      out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
-      out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
+      drop_prefill(out);
       return end_closing(prefill_->lease().spent() ? closing::lapsed : closing::expired, out);
     default: return;
   }

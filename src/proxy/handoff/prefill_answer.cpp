@@ -22,24 +22,17 @@ bool count_of(const dom::element& value, std::uint64_t& out) {
   return true;
 }
 
-// {"prompt_tokens", "prompt_tokens_details": {"cached_tokens"}}, or the names of the responses API;
-// Anthropic's input_tokens leave out what was read from the cache.
+// {"prompt_tokens_details": {"cached_tokens"}}, or the names of the responses API and of Anthropic's.
 void read_usage(const dom::element& usage, prefill_answer& out) {
   dom::object members;
   if (usage.get(members) != simdjson::SUCCESS) return;
-  std::uint64_t cache_read = 0;
   for (const auto [key, value] : members) {
-    if (key == "prompt_tokens" || key == "input_tokens") count_of(value, out.prompt_tokens);
     dom::element cached;
     if ((key == "prompt_tokens_details" || key == "input_tokens_details") &&
         value["cached_tokens"].get(cached) == simdjson::SUCCESS)
       out.cached_known |= count_of(cached, out.cached_tokens);
-    if (key == "cache_read_input_tokens" && count_of(value, cache_read)) {
-      out.cached_known = true;
-      out.cached_tokens = cache_read;
-    }
+    if (key == "cache_read_input_tokens") out.cached_known |= count_of(value, out.cached_tokens);
   }
-  out.prompt_tokens += cache_read;
 }
 
 bool is_given(const dom::object& in, std::string_view name) {
@@ -57,7 +50,6 @@ bool read_nixl(const dom::object& params, prefill_answer& out) {
   dom::element value;
   if (params["remote_prefill_cached_tokens"].get(value) == simdjson::SUCCESS)
     out.cached_known |= count_of(value, out.cached_tokens);
-  if (params["remote_num_tokens"].get(value) == simdjson::SUCCESS) count_of(value, out.prompt_tokens);
   return is_true(params, "do_remote_prefill") && is_given(params, "remote_engine_id") &&
          is_given(params, "remote_block_ids") && is_given(params, "remote_host") &&
          is_given(params, "remote_port");

@@ -18,7 +18,6 @@ struct prefill_answer {
   bool finished = false;   // trtllm: its first token ended the answer, which is the client's as it is
   bool cached_known = false;
   std::uint64_t cached_tokens = 0;  // of the prompt, from the prefill engine's prefix cache
-  std::uint64_t prompt_tokens = 0;  // 0: not told
 };
 
 // Reads a whole body. `body` outlives the result. Parameters that lack what the decode engine needs to find

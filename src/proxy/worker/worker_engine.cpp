@@ -298,12 +298,13 @@ void worker::complete_work(exchange& x) {
   // Fewer tokens may be left out for being none. Behind a hand-off the figures are another engine's.
   constexpr std::uint64_t much = 512;
   cache_told told = cache_told::unknown;
-  if (x.flow.prefill() != nullptr)
-    told = cache_told::unknown;
-  else if (usage.known && usage.cached_known)
-    told = cache_told::yes;
-  else if (usage.known && x.flow.target().hit_tokens >= much)
-    told = cache_told::no;
+  if (x.flow.prefill() == nullptr && usage.known) {
+    if (usage.cached_known) {
+      told = cache_told::yes;
+    } else if (x.flow.target().hit_tokens >= much) {
+      told = cache_told::no;
+    }
+  }
   tell(x, flow::leg::answer, x.flow.target().endpoint, flow::fault::none, false, told);
 }
 

@@ -2,13 +2,10 @@
 // and the rules that a table does not show.
 #include <doctest/doctest.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <functional>
-#include <sstream>
 
+#include "unit/golden.hpp"
 #include "unit/proxy/flow/bench.hpp"
-#include "unit/source_dir.hpp"
 
 using namespace penstock;
 using namespace penstock::flow;
@@ -247,21 +244,7 @@ std::string table() {
 }  // namespace
 
 TEST_CASE("split: the table of transitions is the one we agreed on") {
-  const std::string path = test::source_dir() + "/tests/golden/split_transitions.txt";
-  const std::string now = table();
-  if (std::getenv("UPDATE_GOLDEN") != nullptr) {
-    std::ofstream(path) << now;
-    return;
-  }
-  std::ifstream in(path);
-  std::stringstream agreed;
-  agreed << in.rdbuf();
-  std::istringstream left(agreed.str()), right(now);
-  for (std::string a, b; std::getline(right, b);) {
-    std::getline(left, a);
-    REQUIRE(a == b);
-  }
-  CHECK(agreed.str().size() == now.size());
+  test::check_golden("tests/golden/split_transitions.txt", table());
 }
 
 TEST_CASE("split: a whole stream, its usage corrected by the prefill engine's count") {

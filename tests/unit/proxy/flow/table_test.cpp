@@ -1,13 +1,10 @@
 // Every state and event that can meet, as a table. UPDATE_GOLDEN=1 writes it anew.
 #include <doctest/doctest.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <functional>
-#include <sstream>
 
+#include "unit/golden.hpp"
 #include "unit/proxy/flow/bench.hpp"
-#include "unit/source_dir.hpp"
 
 using namespace penstock;
 using namespace penstock::flow;
@@ -192,20 +189,5 @@ std::string table() {
 }  // namespace
 
 TEST_CASE("flow: the table of transitions is the one we agreed on") {
-  const std::string path = test::source_dir() + "/tests/golden/flow_transitions.txt";
-  const std::string now = table();
-  if (std::getenv("UPDATE_GOLDEN") != nullptr) {
-    std::ofstream(path) << now;
-    return;
-  }
-  std::ifstream in(path);
-  std::stringstream agreed;
-  agreed << in.rdbuf();
-  // Line by line, so that a difference names its transition.
-  std::istringstream left(agreed.str()), right(now);
-  for (std::string a, b; std::getline(right, b);) {
-    std::getline(left, a);
-    REQUIRE(a == b);
-  }
-  CHECK(agreed.str().size() == now.size());
+  test::check_golden("tests/golden/flow_transitions.txt", table());
 }

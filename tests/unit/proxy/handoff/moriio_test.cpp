@@ -43,7 +43,6 @@ TEST_CASE("moriio: parameters that lack what the decode engine needs are none") 
   const prefill_answer anthropic = read_prefill_answer(moriio, messages);
   CHECK(anthropic.cached_known);
   CHECK(anthropic.cached_tokens == 96);
-  CHECK(anthropic.prompt_tokens == 126);
   for (const std::string_view name :
        {"do_remote_prefill", "remote_engine_id", "remote_block_ids", "remote_host", "remote_handshake_port",
         "remote_notify_port", "transfer_id"}) {
