@@ -18,10 +18,10 @@ def free_port():
 
 class RealEngine:
     """`role` (prefill, decode): a vLLM that hands KV blocks on by NIXL, over loopback and host memory. `policy` (fail, recompute): what
-    a decode engine does about blocks that it cannot fetch."""
+    a decode engine does about blocks that it cannot fetch. `blocks`: of 32 tokens, all the KV memory that a vLLM gets."""
 
-    def __init__(self, kind, role=None, policy="fail"):
-        self.kind, self.port, self.role, self.policy = kind, free_port(), role, policy
+    def __init__(self, kind, role=None, policy="fail", blocks=None):
+        self.kind, self.port, self.role, self.policy, self.blocks = kind, free_port(), role, policy, blocks
         self.address, self.url = f"127.0.0.1:{self.port}", f"http://127.0.0.1:{self.port}"
         self.log = os.path.join(CACHE, f"{kind}-{self.port}.log")
 
@@ -36,9 +36,12 @@ class RealEngine:
         if self.kind == "llama":
             return [f"{CACHE}/penstock-llama/llama-server", "-m", f"{CACHE}/model/tiny.gguf", "--alias", "tiny", *port, "-c", "16384", "-np", "2",
                     "-t", "1", "-tb", "1", "--metrics", "--jinja"]
-        return [f"{CACHE}/penstock-vllm/bin/vllm", "serve", f"{CACHE}/model/hf", "--served-model-name", "tiny", *port, "--max-model-len", "8192",
+        return [f"{CACHE}/penstock-vllm/bin/vllm", "serve", f"{CACHE}/model/hf", "--served-model-name", "tiny", *port, "--max-model-len", "4096" if self.blocks else "8192",
                 "--max-num-seqs", "16", "--block-size", "32", "--dtype", "bfloat16", "--enforce-eager", "--enable-prefix-caching",
-                "--enable-prompt-tokens-details", *self._hand_off()]
+                "--enable-prompt-tokens-details", *self._memory(), *self._hand_off()]
+
+    def _memory(self):
+        return [] if self.blocks is None else ["--num-gpu-blocks-override", str(self.blocks)]
 
     def _hand_off(self):
         if self.role is None:

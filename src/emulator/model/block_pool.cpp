@@ -122,9 +122,15 @@ void block_pool::release(block_id id) {
   assert(b.references > 0);
   if (--b.references > 0) return;
   --used_;
-  b.older = newest_;
-  (newest_ == no_block ? oldest_ : blocks_[newest_].newer) = id;
-  newest_ = id;
+  if (b.name == 0) {  // nobody can find it: reused before any that may still serve
+    b.newer = oldest_;
+    (oldest_ == no_block ? newest_ : blocks_[oldest_].older) = id;
+    oldest_ = id;
+  } else {
+    b.older = newest_;
+    (newest_ == no_block ? oldest_ : blocks_[newest_].newer) = id;
+    newest_ = id;
+  }
 }
 
 void block_pool::forget_names() {

@@ -11,8 +11,8 @@ using block_id = std::uint32_t;
 inline constexpr block_id no_block = 0xffffffff;
 
 // The pool of one engine, after vLLM's: a block without references stays findable by its name until its
-// memory is needed, and blocks are reused in the order in which they lost their last reference. Names
-// are chained hashes, so one name stands for a whole prefix; 0 is not a name. Several blocks may carry
+// memory is needed, and blocks are reused in the order in which they lost their last reference, those
+// without a name (the last of a sequence, not full) before all others. Names are chained hashes, so one name stands for a whole prefix; 0 is not a name. Several blocks may carry
 // one name (the last block of a prompt is computed again even when it is known). Memory grows with use,
 // to about 40 bytes a block.
 class block_pool {

@@ -47,6 +47,18 @@ TEST_CASE("two blocks of one name: the other still serves when one is reused") {
   CHECK(pool.find(7) == no_block);
 }
 
+TEST_CASE("a block without a name is reused before any that may still serve") {
+  block_pool pool(3);
+  const block_id named = pool.allocate(), one = pool.allocate(), two = pool.allocate();
+  pool.give_name(named, 7);
+  for (const block_id id : {named, one, two}) pool.release(id);
+  CHECK(pool.allocate() == two);
+  CHECK(pool.allocate() == one);
+  CHECK(pool.find(7) == named);
+  CHECK(pool.allocate() == named);
+  CHECK(pool.find(7) == no_block);
+}
+
 TEST_CASE("forgotten names are gone, references are not") {
   block_pool pool(4);
   const block_id a = pool.allocate();
@@ -72,7 +84,13 @@ TEST_CASE("random histories agree with a slow model") {
     if (random.below(2) == 0 && !held.empty()) {
       const std::size_t i = random.below(held.size());
       pool.release(held[i]);
-      if (std::count(held.begin(), held.end(), held[i]) == 1) idle.push_back(held[i]);
+      if (std::count(held.begin(), held.end(), held[i]) == 1) {
+        if (names.count(held[i]) > 0) {
+          idle.push_back(held[i]);
+        } else {
+          idle.push_front(held[i]);
+        }
+      }
       held.erase(held.begin() + static_cast<std::ptrdiff_t>(i));
       continue;
     }
@@ -96,8 +114,9 @@ TEST_CASE("random histories agree with a slow model") {
       idle.pop_front();
       names.erase(got);
     }
+    held.push_back(got);
+    if (random.below(8) == 0) continue;
     pool.give_name(got, name);
     names[got] = name;
-    held.push_back(got);
   }
 }
