@@ -24,16 +24,20 @@ void engine_actor::closed(socket_id link, bool) {
 
 void engine_actor::take(connection& c) {
   if (c.busy) return;
-  const std::size_t head = c.inbox.find("\r\n\r\n");
-  if (head == std::string::npos) return;
-  const std::size_t at = c.inbox.find("ontent-Length: ");
-  const std::size_t at_lower = c.inbox.find("ontent-length: ");
-  std::size_t length = 0;
-  const std::size_t digits = (at != std::string::npos ? at : at_lower) + 15;
-  std::from_chars(c.inbox.data() + digits, c.inbox.data() + head, length);
-  if (c.inbox.size() < head + 4 + length) return;
-  const std::string body = c.inbox.substr(head + 4, length);
-  c.inbox.erase(0, head + 4 + length);
+  if (c.whole == 0) {
+    const std::size_t head = c.inbox.find("\r\n\r\n");
+    if (head == std::string::npos) return;
+    const std::size_t at = c.inbox.find("ontent-Length: ");
+    const std::size_t at_lower = c.inbox.find("ontent-length: ");
+    std::size_t length = 0;
+    const std::size_t digits = (at != std::string::npos ? at : at_lower) + 15;
+    std::from_chars(c.inbox.data() + digits, c.inbox.data() + head, length);
+    c.head = head + 4;
+    c.whole = c.head + length;
+  }
+  if (c.inbox.size() < c.whole) return;
+  const std::string body = c.inbox.substr(c.head, c.whole - c.head);
+  c.inbox.erase(0, std::exchange(c.whole, 0));
   c.busy = true;
   answer(c, body);
 }

@@ -37,7 +37,7 @@ class engine_actor : public actor {
   engine_actor(world& w, int index, engine_behaviour how, truths& truth)
       : world_(w), index_(index), how_(how), truth_(truth) {}
 
-  void connected(socket_id link) override { links_[key(link)] = connection{link, {}, false}; }
+  void connected(socket_id link) override { links_[key(link)] = connection{.link = link}; }
   void got(socket_id link, bytes_view bytes) override;
   void closed(socket_id link, bool reset) override;
   // Answers that are still being produced although their connection is closed: must be none.
@@ -48,6 +48,7 @@ class engine_actor : public actor {
     socket_id link;
     std::string inbox;
     bool busy = false;
+    std::size_t head = 0, whole = 0;  // of the next request, once its head is there
   };
   struct job {
     socket_id link;
@@ -64,6 +65,9 @@ class engine_actor : public actor {
   // answer's otherwise.
   virtual bool take_leg(job&, const std::string& /*body*/) { return false; }
   static std::uint64_t key(socket_id s) { return (std::uint64_t{s.generation} << 32) | s.index; }
+  static socket_id link_of(std::uint64_t key) {
+    return {static_cast<std::uint32_t>(key), static_cast<std::uint32_t>(key >> 32)};
+  }
 
   void take(connection& c);
   void answer(const connection& c, const std::string& body);

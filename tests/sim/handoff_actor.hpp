@@ -1,10 +1,13 @@
-// Simulated engines of a split pool: they hand prefills on as vLLM's NIXL connector does, pin blocks until
-// somebody fetches them or the lease is over, and answer a late or repeated read with other text.
+// Simulated engines of a pool whose legs go one after the other: they hand prefills on as vLLM's NIXL and
+// MoRI-IO connectors do, or TensorRT-LLM; pin blocks until somebody fetches them or the lease is over, and
+// answer a late or repeated read with other text.
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 
+#include "penstock/disaggregation.hpp"
 #include "sim/engine_actor.hpp"
 
 namespace sim {
@@ -13,20 +16,22 @@ namespace sim {
 struct lease_book {
   struct pinned {
     instant until{};
-    bool fetched = false;
-    bool excused =
-        false;  // the engine broke the connection, or the proxy hung up before the answer reached it
+    std::string name;      // what the prefill leg called it, if it did
+    bool told = false;     // the head of the prefill answer came to the proxy
+    bool fetched = false;  // or freed by who was to fetch
   };
   std::map<std::uint64_t, pinned> leases;
   std::uint64_t wrong_reads = 0;
 };
 
 struct handoff_behaviour {
+  penstock::connector_kind connector = penstock::connector_kind::nixl;
   double fault_chance = 0.2;  // of a prefill leg
   duration lease = std::chrono::seconds(30);
   duration answer_time =
       std::chrono::milliseconds(1);  // from the head to the end of a prefill answer, at most
   bool prefills_only = false;
+  bool forgets = false;  // to fetch: shows that the check fires
 };
 
 class handoff_actor final : public engine_actor {
@@ -35,16 +40,19 @@ class handoff_actor final : public engine_actor {
                 lease_book& book)
       : engine_actor(w, index, how, truth), legs_(legs), book_(book) {}
 
-  void closed(socket_id link, bool reset) override;
-
  private:
   bool take_leg(job& j, const std::string& body) override;
-  void prefill(const job& j);
-  void grant(const job& j);
+  void check_prefill(const std::string& body);
+  void check_decode(const lease_book::pinned& l, std::uint64_t id, const std::string& body);
+  std::optional<std::uint64_t> lease_in(const std::string& body) const;
+  void prefill(const job& j, const std::string& name);
+  void finish_with_prefill(const job& j);
+  void grant(const job& j, const std::string& name);
+  std::string answer_of(std::uint64_t lease, const std::string& name) const;
+  void answer_slowly(const job& j, const std::string& body, std::uint64_t lease);
 
   handoff_behaviour legs_;
   lease_book& book_;
-  std::map<std::uint64_t, std::uint64_t> granted_;  // by link: the lease of its last answer
 };
 
 }  // namespace sim

@@ -20,22 +20,6 @@ std::uint64_t name_in(const std::string& body, bool sglang) {
   return name;
 }
 
-enum class prefill_fault : std::uint8_t {
-  none,
-  reset_at_once,  // these four before anything was computed
-  fin_at_once,
-  never_answers,
-  refuses,
-  overloaded,
-  breaks,
-  nothing_handed_on,  // mooncake: the first token ended the answer
-  half_an_answer,     // from here on behind the hand-over
-  broken_answer,
-  error_answer,
-  never_ends,
-  count_
-};
-
 }  // namespace
 
 // The proxy closed a connection. Where a leg was under way on it, its engine stops working for it, and a
@@ -44,15 +28,9 @@ void pair_actor::closed(socket_id link, bool reset) {
   const std::uint64_t at = key(link);
   if (const auto leg = legs_here_.find(at); leg != legs_here_.end()) {
     const std::uint64_t name = leg->second.name;
-    if (!leg->second.prefills)
+    if (!leg->second.prefills && !legs_.forgets)
       world_.at(world_.jitter(world_.net.latency_max), [this, name] { book_[name].freed = true; });
     end_leg(at);
-  }
-  // What the proxy cuts before the answer can have reached it, it never knew of.
-  if (const auto last = pinned_.extract(at)) {
-    meeting& m = book_[last.mapped()];
-    const duration way = 3 * world_.net.latency_max + std::chrono::milliseconds(5);
-    if (world_.now() < m.pinned_at + way) m.excused = true;
   }
   engine_actor::closed(link, reset);
 }
@@ -124,31 +102,43 @@ void pair_actor::compute(std::uint64_t name) {
     auto what = prefill_fault::none;
     if (world_.chance(legs_.fault_chance))
       what = static_cast<prefill_fault>(world_.rng.below(static_cast<std::uint64_t>(prefill_fault::count_)));
-    if (what != prefill_fault::none && what != prefill_fault::never_answers &&
-        what < prefill_fault::nothing_handed_on)
-      watch_partner(name, true);
-    switch (what) {
-      case prefill_fault::reset_at_once: world_.reset(j.link); return end_leg(m.prefill_link);
-      case prefill_fault::fin_at_once: world_.finish(j.link); return end_leg(m.prefill_link);
-      case prefill_fault::never_answers: return;  // until the proxy hangs up
-      case prefill_fault::refuses: return fail_leg(m.prefill_link, 400);
-      case prefill_fault::overloaded: return fail_leg(m.prefill_link, 429);
-      case prefill_fault::breaks: return fail_leg(m.prefill_link, 500);
-      case prefill_fault::nothing_handed_on:
-        if (legs_.sglang) break;
-        world_.send(j.link,
-                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 38\r\n\r\n"
-                    R"({"choices":[{"finish_reason":"stop"}]})");
-        return end_leg(m.prefill_link);
-      default: break;
-    }
+    if (fails_early(name, j, what)) return;
     m.pinned = true;
-    m.pinned_at = world_.now();
-    pinned_[m.prefill_link] = name;
-    leg->second.j.break_at = static_cast<int>(what);
+    j.break_at = static_cast<int>(what);
+    if (j.headed) note_told(name);
     hand_over(name);
     if (!legs_.sglang) answer_prefill(name);
   });
+}
+
+// Before blocks are handed over. False: not with this fault.
+bool pair_actor::fails_early(std::uint64_t name, const job& j, prefill_fault what) {
+  const std::uint64_t link = key(j.link);
+  switch (what) {
+    case prefill_fault::never_answers: return true;  // until the proxy hangs up
+    case prefill_fault::reset_at_once: world_.reset(j.link); break;
+    case prefill_fault::fin_at_once: world_.finish(j.link); break;
+    case prefill_fault::refuses: fail_leg(link, 400); break;
+    case prefill_fault::overloaded: fail_leg(link, 429); break;
+    case prefill_fault::breaks: fail_leg(link, 500); break;
+    case prefill_fault::nothing_handed_on:
+      if (legs_.sglang) return false;
+      world_.send(j.link,
+                  "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 38\r\n\r\n"
+                  R"({"choices":[{"finish_reason":"stop"}]})");
+      break;
+    default: return false;
+  }
+  watch_partner(name, true);
+  end_leg(link);
+  return true;
+}
+
+// The proxy knows of the blocks once the head of the answer has come to it.
+void pair_actor::note_told(std::uint64_t name) {
+  const auto leg = leg_of(book_[name].prefill_link, name);
+  world_.when_heard(leg->second.j.link,
+                    [this, name](hearing how) { book_[name].told |= how == hearing::whole; });
 }
 
 // The head at once, the end some time later, as the drawn fault has it.
@@ -169,9 +159,7 @@ void pair_actor::answer_prefill(std::uint64_t name) {
                                     "content-length: {}\r\n\r\n",
                                     length));
   }
-  if (what == prefill_fault::half_an_answer || what == prefill_fault::broken_answer ||
-      what == prefill_fault::error_answer)
-    watch_partner(name, true);
+  note_told(name);
   if (what == prefill_fault::never_ends) return;
   world_.at(world_.jitter(legs_.answer_time), [this, name] { end_prefill(name); });
 }
@@ -182,15 +170,19 @@ void pair_actor::end_prefill(std::uint64_t name) {
   if (leg == legs_here_.end()) return;
   const job j = leg->second.j;
   const bool streams = legs_.sglang && j.streams;
-  switch (static_cast<prefill_fault>(j.break_at)) {
+  const auto what = static_cast<prefill_fault>(j.break_at);
+  switch (what) {
     case prefill_fault::half_an_answer:
       world_.send(j.link, streams ? "5\r\ndata:" : "{\"choi");
       world_.chance(0.5) ? world_.reset(j.link) : world_.finish(j.link);
       break;
     case prefill_fault::broken_answer: world_.send(j.link, streams ? "0\r\n\r\n" : R"({"choices":[)"); break;
     case prefill_fault::error_answer:
-      if (streams) return fail_leg(m.prefill_link, 500);
-      world_.send(j.link, R"({"error":{"message":"no"}} )");
+      if (streams) {
+        fail_leg(m.prefill_link, 500);
+      } else {
+        world_.send(j.link, R"({"error":{"message":"no"}} )");
+      }
       break;
     default:
       m.ended = !legs_.lies;
@@ -203,6 +195,7 @@ void pair_actor::end_prefill(std::uint64_t name) {
       write_event(j.link, "data: [DONE]");
       world_.send(j.link, "0\r\n\r\n");
   }
+  if (what > prefill_fault::nothing_handed_on) watch_partner(name, true);
   end_leg(m.prefill_link);
 }
 
@@ -215,15 +208,18 @@ void pair_actor::begin_decode(std::uint64_t name, const job& j) {
   m.decode_link = key(j.link);
   job& here = legs_here_[m.decode_link].j;
   if (world_.chance(legs_.fault_chance / 4)) {
-    // It fails before its partner comes: of itself, or with a word.
+    // It fails before its partner comes: of itself, or with a word. A load that failed is told to the
+    // partner; a request that was not taken is told to nobody.
+    const bool load = world_.chance(0.5), answers = world_.chance(0.5);
+    m.freed = load && answers;
+    if (answers) {
+      fail_leg(m.decode_link, load ? 500 : 429);
+    } else {
+      world_.chance(0.5) ? world_.reset(here.link) : world_.finish(here.link);
+      world_.when_heard(here.link,
+                        [this, name](hearing how) { book_[name].died_alone = how == hearing::closed; });
+    }
     watch_partner(name, false);
-    // A load that failed is told to the partner; a request that was not taken is told to nobody.
-    const bool load = world_.chance(0.5);
-    m.freed = load;
-    if (world_.chance(0.5)) return fail_leg(m.decode_link, load ? 500 : 429);
-    m.freed = false;
-    m.excused = true;
-    world_.chance(0.5) ? world_.reset(here.link) : world_.finish(here.link);
     return end_leg(m.decode_link);
   }
   // vLLM's 200 does not wait for the blocks.
@@ -266,17 +262,23 @@ pair_actor::leg_map::iterator pair_actor::leg_of(std::uint64_t link, std::uint64
   return leg != legs_here_.end() && leg->second.name == name ? leg : legs_here_.end();
 }
 
-// A leg that failed in sight of the proxy is no reason for the other to go on: the proxy hangs up on it.
+// Once the proxy has heard that a leg failed, it hangs up on the other at once.
 void pair_actor::watch_partner(std::uint64_t name, bool prefill_failed) {
-  const duration allowed = 12 * world_.net.latency_max + legs_.answer_time + std::chrono::milliseconds(100);
-  world_.at(allowed, [this, name, prefill_failed] {
-    const meeting& m = book_[name];
-    pair_actor* other = prefill_failed ? m.decode : m.prefill;
-    const std::uint64_t link = prefill_failed ? m.decode_link : m.prefill_link;
-    if (other != nullptr && other->leg_of(link, name) != other->legs_here_.end())
-      world_.complaints.push_back(fmt::format("request {}: its {} leg goes on although the other failed",
-                                              m.request, prefill_failed ? "decode" : "prefill"));
-  });
+  const meeting& m = book_[name];
+  const auto heard = [this, name, prefill_failed](hearing) {
+    const duration way = 2 * world_.net.latency_max;
+    world_.at(way, [this, name, prefill_failed] { complain_of_partner(name, prefill_failed); });
+  };
+  world_.when_heard(link_of(prefill_failed ? m.prefill_link : m.decode_link), heard);
+}
+
+void pair_actor::complain_of_partner(std::uint64_t name, bool prefill_failed) {
+  const meeting& m = book_[name];
+  pair_actor* other = prefill_failed ? m.decode : m.prefill;
+  const std::uint64_t link = prefill_failed ? m.decode_link : m.prefill_link;
+  if (other != nullptr && other->leg_of(link, name) != other->legs_here_.end())
+    world_.complaints.push_back(fmt::format("request {}: its {} leg goes on although the other failed",
+                                            m.request, prefill_failed ? "decode" : "prefill"));
 }
 
 }  // namespace sim

@@ -18,10 +18,12 @@ struct meeting {
   int attempt = -1;  // of the decode leg, in truths
   bool prefill_came = false, decode_came = false;
   bool pinned = false, fetched = false;
-  bool freed = false;    // the decode engine told that nobody wants the blocks
-  bool excused = false;  // an engine died of itself, or the proxy hung up before it can have known
-  bool ended = false;    // the prefill answer was sent to its end, and well
-  instant pinned_at{};
+  bool told = false;        // the head of the prefill answer came to the proxy
+  bool freed = false;       // the decode engine told that nobody wants the blocks
+  bool died_alone = false;  // the decode engine broke off when the proxy had hung up on it already
+  bool ended = false;       // the prefill answer was sent to its end, and well
+  // Blocks that a proxy leaves behind, and must know of.
+  bool stranded() const { return pinned && told && !fetched && !freed && !died_alone; }
   pair_actor *prefill = nullptr, *decode = nullptr;
   std::uint64_t prefill_link = 0, decode_link = 0;
   std::string first_body;  // of the leg that came first
@@ -36,7 +38,26 @@ struct pair_behaviour {
       std::chrono::milliseconds(1);             // from the head to the end of a prefill answer, at most
   duration patience = std::chrono::seconds(2);  // of a leg whose partner does not come
   bool sglang = false, prefills_only = false, decodes_only = false;
-  bool lies = false;  // calls a prefill answer that ended well a bad one: shows that the check fires
+  // To show that the checks fire: calls a prefill answer that ended well a bad one; does not tell its partner
+  // that the proxy cut a decode leg.
+  bool lies = false, forgets = false;
+};
+
+// What goes wrong with a prefill leg.
+enum class prefill_fault : std::uint8_t {
+  none,
+  reset_at_once,  // these seven before blocks are handed over
+  fin_at_once,
+  never_answers,
+  refuses,
+  overloaded,
+  breaks,
+  nothing_handed_on,  // mooncake: the first token ended the answer
+  half_an_answer,     // from here on behind the hand-over
+  broken_answer,
+  error_answer,
+  never_ends,
+  count_
 };
 
 class pair_actor final : public engine_actor {
@@ -60,6 +81,8 @@ class pair_actor final : public engine_actor {
   bool take_leg(job& j, const std::string& body) override;
   void begin_prefill(std::uint64_t name, const job& j, const std::string& body);
   void compute(std::uint64_t name);
+  bool fails_early(std::uint64_t name, const job& j, prefill_fault what);
+  void note_told(std::uint64_t name);
   void answer_prefill(std::uint64_t name);
   void end_prefill(std::uint64_t name);
   void begin_decode(std::uint64_t name, const job& j);
@@ -68,12 +91,11 @@ class pair_actor final : public engine_actor {
   void end_leg(std::uint64_t link);
   void fail_leg(std::uint64_t link, int status);
   void watch_partner(std::uint64_t name, bool prefill_failed);
-  bool has_link(std::uint64_t link) const { return links_.find(link) != links_.end(); }
+  void complain_of_partner(std::uint64_t name, bool prefill_failed);
 
   pair_behaviour legs_;
   meeting_book& book_;
-  leg_map legs_here_;                              // by link: until answered
-  std::map<std::uint64_t, std::uint64_t> pinned_;  // by link: the hand-off that was computed there last
+  leg_map legs_here_;  // by link: until answered
 };
 
 }  // namespace sim

@@ -1,6 +1,7 @@
 #include "sim/world.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace sim {
 
@@ -8,13 +9,14 @@ using penstock::never;
 using penstock::worker::loss;
 
 void world::at(duration delay, std::function<void()> what) {
-  queue_.push({now_ + delay, order_++, std::move(what)});
+  queue_.push_back({now_ + delay, order_++, std::move(what)});
+  std::push_heap(queue_.begin(), queue_.end());
 }
 
 bool world::run(instant end, const std::function<instant()>& next_tick) {
   for (;;) {
     const instant tick = bug == planted::swallow_ticks ? never : next_tick();
-    const instant event_at = queue_.empty() ? never : queue_.top().when;
+    const instant event_at = queue_.empty() ? never : queue_.front().when;
     if (tick == never && event_at == never) return true;
     const instant next = std::min(tick, event_at);
     if (next > end) return false;
@@ -22,12 +24,13 @@ bool world::run(instant end, const std::function<instant()>& next_tick) {
     if (tick <= event_at) {
       events_->tick();
     } else {
-      const auto what = queue_.top().what;
-      queue_.pop();
+      std::pop_heap(queue_.begin(), queue_.end());
+      const auto what = std::move(queue_.back().what);
+      queue_.pop_back();
       what();
     }
     // Batches of one event and of several that came close together.
-    const bool more = !queue_.empty() && queue_.top().when - now_ < net.batch_max;
+    const bool more = !queue_.empty() && queue_.front().when - now_ < net.batch_max;
     if (!more || chance(0.3)) events_->batch_ended();
   }
 }
@@ -75,12 +78,41 @@ socket_id world::join(actor& client) {
 void world::send(socket_id s, std::string bytes) {
   link* l = find(s);
   if (l == nullptr || !l->open || l->fin) return;
-  while (!bytes.empty()) {
-    const std::size_t n = 1 + rng.below(std::min(bytes.size(), net.piece_max));
-    l->inbox.push_back(bytes.substr(0, n));
-    bytes.erase(0, n);
+  l->sent += bytes.size();
+  for (std::size_t from = 0, n = 0; from < bytes.size(); from += n) {
+    n = 1 + rng.below(std::min(bytes.size() - from, net.piece_max));
+    l->inbox.push_back(bytes.substr(from, n));
   }
   pump_soon(s);
+}
+
+void world::when_heard(socket_id s, std::function<void(hearing)> what) {
+  link* l = find(s);
+  if (l == nullptr || !l->open) return what(hearing::closed);
+  l->marks.push_back({l->sent, l->fin || l->resetting, std::move(what)});
+  tell_marks(s);
+}
+
+void world::tell_marks(socket_id s) {
+  for (;;) {
+    link* l = find(s);
+    if (l == nullptr || l->marks.empty()) return;
+    const mark& first = l->marks.front();
+    if (l->heard < first.at || (first.fin && !l->fin_told)) return;
+    const auto what = std::move(l->marks.front().what);
+    l->marks.pop_front();
+    what(hearing::whole);
+  }
+}
+
+// The worker does not hold this id any more.
+void world::let_go(socket_id s, hearing how) {
+  link& l = links_[s.index];
+  const std::deque<mark> marks = std::exchange(l.marks, {});
+  l.open = false;
+  l.peer = nullptr;
+  free_.push_back(s.index);
+  for (const mark& m : marks) m.what(how);
 }
 
 void world::finish(socket_id s) {
@@ -91,14 +123,13 @@ void world::finish(socket_id s) {
 }
 
 void world::reset(socket_id s, std::function<void()> arrived) {
+  if (link* l = find(s); l != nullptr) l->resetting = true;
   at(jitter(net.latency_max), [this, s, arrived = std::move(arrived)] {
     link* l = find(s);
     if (l == nullptr || !l->open) return;
     if (arrived) arrived();
     if (l->client && bug == planted::swallow_client_loss) return;
-    l->open = false;
-    l->peer = nullptr;
-    free_.push_back(s.index);
+    let_go(s, hearing::reset);
     events_->lost(s, loss::reset);
   });
 }
@@ -141,10 +172,13 @@ void world::pump(socket_id s) {
       const std::size_t n = std::min(direct.size(), bytes.size());
       std::copy_n(bytes.data(), n, direct.data());
       if (n < bytes.size()) l->inbox.push_front(bytes.substr(n));
+      l->heard += n;
       events_->received_there(s, n);
     } else {
+      l->heard += bytes.size();
       events_->received(s, bytes);
     }
+    tell_marks(s);
     return pump_soon(s);
   }
   // A client's FIN shows even where nobody reads, and again behind its bytes; an engine's only there.
@@ -152,6 +186,7 @@ void world::pump(socket_id s) {
   if (!l->paused) {
     l->fin_told = true;
     events_->finished(s);
+    tell_marks(s);
   } else if (l->client && !l->leaving_told) {
     l->leaving_told = true;
     events_->finished(s);
@@ -186,9 +221,7 @@ socket_id world::connect(const penstock::net_address& to) {
     at(jitter(net.latency_max), [this, s] {
       link* l = find(s);
       if (l == nullptr || !l->open) return;
-      l->open = false;
-      l->peer = nullptr;
-      free_.push_back(s.index);
+      let_go(s, hearing::closed);
       events_->lost(s, loss::refused);
     });
     return s;
@@ -209,14 +242,16 @@ socket_id world::connect(const penstock::net_address& to) {
 }
 
 std::size_t world::write(socket_id to, std::span<const bytes_view> parts) {
-  std::string bytes;
-  for (const bytes_view part : parts) bytes += part;
+  std::size_t all = 0;
+  for (const bytes_view part : parts) all += part.size();
   link* l = find(to);
-  if (l == nullptr || !l->open || bytes.empty()) return bytes.size();
-  std::size_t n = std::min(bytes.size(), l->window);
+  if (l == nullptr || !l->open || all == 0) return all;
+  const std::size_t n = std::min(all, l->window);
   l->window -= n;
-  if (n < bytes.size()) l->wants_writable = true;
-  std::string sent = bytes.substr(0, n);
+  if (n < all) l->wants_writable = true;
+  std::string sent;
+  sent.reserve(n);
+  for (const bytes_view part : parts) sent += part.substr(0, n - sent.size());
   if (bug == planted::lose_written_bytes && l->client && n > 40 && chance(0.05)) sent.pop_back();
   if (!sent.empty()) to_peer(to, [to, sent = std::move(sent)](actor& peer) { peer.got(to, sent); });
   return n;
@@ -246,10 +281,9 @@ void world::finish_sending(socket_id s) {
 void world::close(socket_id s, bool abort) {
   link* l = find(s);
   if (l == nullptr || !l->open) return;
-  l->open = false;
-  if (!l->fin_sent || abort) to_peer(s, [s, abort](actor& peer) { peer.closed(s, abort); });
-  l->peer = nullptr;
-  free_.push_back(s.index);
+  const bool heard = l->client || bug != planted::swallow_hang_ups;
+  if (heard && (!l->fin_sent || abort)) to_peer(s, [s, abort](actor& peer) { peer.closed(s, abort); });
+  let_go(s, hearing::closed);
 }
 
 }  // namespace sim

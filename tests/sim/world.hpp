@@ -6,7 +6,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <queue>
 #include <string>
 #include <vector>
 
@@ -37,6 +36,7 @@ enum class planted : std::uint8_t {
   lose_written_bytes,   // a write claims to have taken more than it did
   repeat_engine_bytes,  // a piece of an engine's answer arrives twice
   swallow_ticks,        // deadlines never pass
+  swallow_hang_ups,     // engines never hear that the worker closed
 };
 
 // What the network does; drawn per run.
@@ -46,6 +46,9 @@ struct weather {
   std::size_t piece_max = 4096;    // largest piece in which bytes arrive
   duration batch_max = std::chrono::microseconds(200);  // between events that may be told together
 };
+
+// What became of what an actor sent: the worker has it all, a reset overtook it, or the worker had closed.
+enum class hearing : std::uint8_t { whole, reset, closed };
 
 class world final : public penstock::worker::driver {
  public:
@@ -80,6 +83,8 @@ class world final : public penstock::worker::driver {
   // RST: overtakes what was sent; `arrived` is called when it gets there.
   void reset(socket_id link, std::function<void()> arrived = nullptr);
   void consume(socket_id link, std::size_t n);  // frees the worker's window
+  // Calls back once it is known what became of everything that was sent so far, FIN and reset included.
+  void when_heard(socket_id link, std::function<void(hearing)> what);
   std::size_t open_links() const;
 
   instant now() const override { return now_; }
@@ -93,6 +98,12 @@ class world final : public penstock::worker::driver {
   void accept_more(bool) override {}
 
  private:
+  // What waits for the first `at` bytes of a link.
+  struct mark {
+    std::uint64_t at = 0;
+    bool fin = false;
+    std::function<void(hearing)> what;
+  };
   struct link {
     std::uint32_t generation = 0;
     bool open = false;  // the worker holds this id
@@ -101,13 +112,16 @@ class world final : public penstock::worker::driver {
     bool fin_sent = false;  // by the worker
     std::size_t window = 0;
     std::deque<std::string> inbox;  // towards the worker
-    bool fin = false, fin_told = false, leaving_told = false, pumping = false;
+    std::uint64_t sent = 0, heard = 0;
+    std::deque<mark> marks;
+    bool fin = false, fin_told = false, leaving_told = false, resetting = false, pumping = false;
     actor* peer = nullptr;
   };
   struct event {
     instant when;
     std::uint64_t order;
     std::function<void()> what;
+    // The earliest is a heap's greatest.
     bool operator<(const event& o) const { return when != o.when ? when > o.when : order > o.order; }
   };
 
@@ -115,10 +129,12 @@ class world final : public penstock::worker::driver {
   socket_id make(actor* peer, bool client);
   void pump_soon(socket_id s);
   void pump(socket_id s);
+  void tell_marks(socket_id s);
+  void let_go(socket_id s, hearing how);
   void to_peer(socket_id s, std::function<void(actor&)> what);
 
   penstock::worker::driver_events* events_ = nullptr;
-  std::priority_queue<event> queue_;
+  std::vector<event> queue_;  // a heap
   std::uint64_t order_ = 0;
   instant now_{std::chrono::seconds(1000)};
   std::vector<link> links_;
