@@ -3,6 +3,7 @@
 #include <cstring>
 #include <utility>
 
+#include "proxy/http/byte_search.hpp"
 #include "proxy/http/event_json.hpp"
 
 #if defined(__SSE2__)
@@ -19,24 +20,6 @@ constexpr std::size_t usual_usage = 256;
 constexpr std::size_t npos = bytes_view::npos;
 
 bool is_structural(char c) { return c == '"' || c == '{' || c == '}' || c == '[' || c == ']' || c == ','; }
-
-// First quote or backslash at or after `from`, or npos.
-std::size_t find_string_end(bytes_view in, std::size_t from) {
-  std::size_t i = from;
-#if defined(__SSE2__)
-  const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\');
-  for (; i + 16 <= in.size(); i += 16) {
-    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in.data() + i));
-    const auto mask = static_cast<unsigned>(
-        _mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, slash))));
-    if (mask != 0) return i + static_cast<unsigned>(__builtin_ctz(mask));
-  }
-#endif
-  for (; i < in.size(); ++i) {
-    if (in[i] == '"' || in[i] == '\\') return i;
-  }
-  return npos;
-}
 
 // First byte that opens, closes or separates something, or npos. Deeper than the outermost object
 // commas do not matter, which is what makes arrays of numbers cheap.
@@ -59,6 +42,20 @@ std::size_t find_structural(bytes_view in, std::size_t from, bool commas) {
     if (is_structural(in[i]) && (commas || in[i] != ',')) return i;
   }
   return npos;
+}
+
+// The end of a string or scalar that begins at `at`; npos when it is not all here.
+std::size_t flat_value(bytes_view in, std::size_t at) {
+  if (in[at] != '"') {
+    const std::size_t end = find_structural(in, at, true);
+    return end != npos && end != at ? end : npos;
+  }
+  for (std::size_t from = at + 1;;) {
+    const std::size_t end = find_string_end(in, from);
+    if (end == npos) return npos;
+    if (in[end] == '"') return end + 1;
+    from = end + 2;
+  }
 }
 
 #if defined(__SSE2__)
@@ -146,31 +143,36 @@ void answer_reader::string_ended() {
   in_string_ = false;
   if (!reading_key_) return;
   reading_key_ = key_next_ = false;
-  value_ = wanted::nothing;
-  if (!overflow_ && kept_ == "usage") {
-    value_ = wanted::usage;
+  value_ = overflow_ ? wanted::nothing : meaning(kept_);
+  if (value_ == wanted::usage) {
     place_ = {at_, npos};
     kept_.reserve(usual_usage);
   }
-  if (!overflow_ && kept_ == "id" && api_ == api_kind::responses) value_ = wanted::id;
   kept_.clear();
   overflow_ = false;
+}
+
+answer_reader::wanted answer_reader::meaning(bytes_view key) const {
+  if (key == "usage") return wanted::usage;
+  return key == "id" && api_ == api_kind::responses ? wanted::id : wanted::nothing;
+}
+
+void answer_reader::take_value(wanted what, bytes_view value) {
+  if (what == wanted::usage && value.front() == '{' && value.size() <= max_kept) {
+    read_usage_json(value, usage_);
+  } else if (what == wanted::id && value.size() > 2 && value.size() <= max_id && value.front() == '"') {
+    const std::size_t end = value.find('"', 1);
+    const bytes_view id = value.substr(1, end == npos ? 0 : end - 1);
+    if (id.find('\\') == npos) response_id_.assign(id);
+  }
 }
 
 // A member of the outermost object is over; kept_ has ": value" of a wanted one.
 void answer_reader::value_ended() {
   if (value_ == wanted::usage) place_.end = at_;
   if (value_ != wanted::nothing && !overflow_) {
-    bytes_view value = kept_;
-    const std::size_t begin = value.find_first_not_of(": \t\r\n");
-    value = begin == npos ? bytes_view() : value.substr(begin);
-    if (value_ == wanted::usage && !value.empty() && value.front() == '{') {
-      read_usage_json(value, usage_);
-    } else if (value_ == wanted::id && value.size() > 2 && value.size() <= max_id && value.front() == '"') {
-      const std::size_t end = value.find('"', 1);
-      const bytes_view id = value.substr(1, end == npos ? 0 : end - 1);
-      if (id.find('\\') == npos) response_id_.assign(id);
-    }
+    const std::size_t begin = kept_.find_first_not_of(": \t\r\n");
+    if (begin != npos) take_value(value_, bytes_view(kept_).substr(begin));
   }
   value_ = wanted::nothing;
   kept_.clear();
@@ -238,10 +240,45 @@ std::size_t answer_reader::outside_string(bytes_view in, std::size_t at) {
   return end + 1;
 }
 
+// Takes members of the outermost object that are whole in `in` without keeping anything of them, since most
+// answers come in one piece. Returns where feed() goes on, in the state that reading byte by byte leads to.
+std::size_t answer_reader::whole_members(bytes_view in, std::size_t at) {
+  for (;;) {
+    const std::size_t begin = skip_blanks(in, at);
+    if (begin == in.size() || in[begin] != '"') return begin;
+    const std::size_t key_end = find_string_end(in, begin + 1);
+    if (key_end == npos || in[key_end] != '"') return begin;
+    const std::size_t value = value_of_key(in, key_end + 1);
+    if (value == npos) return begin;
+    const wanted what = meaning(in.substr(begin + 1, key_end - begin - 1));
+    const bool nested = in[value] == '{' || in[value] == '[';
+    if (nested) depth_ = 2;
+    const std::size_t end = nested ? skip_nested(in, value + 1) : flat_value(in, value);
+    const std::size_t next = end == npos ? in.size() : skip_blanks(in, end);
+    const bool whole = depth_ == 1 && next < in.size() && (in[next] == ',' || in[next] == '}');
+    if (!whole && !nested) return begin;
+    if (what == wanted::usage) place_ = {key_end, whole ? next : npos};
+    if (!whole) {
+      key_next_ = false;
+      value_ = what;
+      if (what != wanted::nothing) keep(in.substr(key_end + 1, end - key_end - 1));
+      return end;
+    }
+    if (what != wanted::nothing) take_value(what, in.substr(value, end - value));
+    done_ = in[next] == '}';
+    at = next + 1;
+    if (done_) return at;
+  }
+}
+
 void answer_reader::feed(bytes_view in) {
   std::size_t at = 0;
   place_ = {};
   while (at < in.size() && !done_) {
+    if (depth_ == 1 && key_next_ && !in_string_) {
+      at = whole_members(in, at);
+      if (at == in.size() || done_) return;
+    }
     if (depth_ > 1) {
       const std::size_t from = at;
       at = skip_nested(in, from);

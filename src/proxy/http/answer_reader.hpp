@@ -34,6 +34,9 @@ class answer_reader {
   std::size_t skip_nested(bytes_view in, std::size_t at);
   std::size_t inside_string(bytes_view in, std::size_t at);
   std::size_t outside_string(bytes_view in, std::size_t at);
+  std::size_t whole_members(bytes_view in, std::size_t at);
+  wanted meaning(bytes_view key) const;
+  void take_value(wanted what, bytes_view value);
   void string_begins();
   void string_ended();
   void value_ended();

@@ -56,6 +56,24 @@ inline std::size_t find_word(bytes_view text, bytes_view word) {
   return found;
 }
 
+// First quote or backslash at or after `from`, or npos.
+inline std::size_t find_string_end(bytes_view in, std::size_t from) {
+  std::size_t i = from;
+#if defined(__SSE2__)
+  const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\');
+  for (; i + 16 <= in.size(); i += 16) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in.data() + i));
+    const auto mask = static_cast<unsigned>(
+        _mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, slash))));
+    if (mask != 0) return i + static_cast<unsigned>(__builtin_ctz(mask));
+  }
+#endif
+  for (; i < in.size(); ++i) {
+    if (in[i] == '"' || in[i] == '\\') return i;
+  }
+  return bytes_view::npos;
+}
+
 // Offset of the first byte at or after `from` that is not JSON white space.
 inline std::size_t skip_blanks(bytes_view text, std::size_t from) {
   while (from < text.size() &&

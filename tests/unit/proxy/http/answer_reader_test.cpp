@@ -132,3 +132,70 @@ TEST_CASE("strings deep inside hide quotes and brackets, wherever they stand") {
   }
   CHECK(wrong == 0);
 }
+
+TEST_CASE("one piece reads as many pieces do, whatever the answer is like") {
+  const char* const texts[] = {
+      R"({"a":1,"usage":{"prompt_tokens":7},"id":"resp_1"})",
+      R"({ "a" : "x" , "usage" : { "prompt_tokens" : 7 } , "id" : "resp_1" } )",
+      R"({"usage":{"prompt_tokens":7}  ,"usage":{"prompt_tokens":8}})",
+      R"({"usage":{"prompt_tokens":7} "x":1,"id":"resp_1"})",
+      R"({"usage":{"prompt_tokens":7}:1})",
+      R"({"a":{"b":[1,{"c":"]}"}]},"us\u0061ge":1,"usage":{"completion_tokens":3}})",
+      R"({"a":,"usage":{"prompt_tokens":7}})",
+      R"({"a" 1,"usage":{"prompt_tokens":7}})",
+      R"({"a":"\\\"","usage":{"prompt_tokens":7},"id":"x\ty"})",
+      R"({"id":"resp_1","usage":{"prompt_tokens":7},)",
+      R"({"id":"resp_1","usage":{"prompt_tokens":7})",
+      R"({"id":"resp_1)",
+      R"({,,"usage":{"prompt_tokens":7}})",
+      R"({"a":[}],"usage":{"prompt_tokens":7}})",
+      R"({"a":tru"e","usage":{"prompt_tokens":7}})",
+      R"({"usage":{"prompt_tokens":7}}{"usage":{"prompt_tokens":8}})",
+  };
+  for (const std::string_view text : texts) {
+    answer_reader whole(api_kind::responses), bytes(api_kind::responses);
+    whole.feed(text);
+    for (std::size_t i = 0; i < text.size(); ++i) bytes.feed(text.substr(i, 1));
+    CAPTURE(text);
+    CHECK(whole.usage().known == bytes.usage().known);
+    CHECK(whole.usage().prompt == bytes.usage().prompt);
+    CHECK(whole.usage().completion == bytes.usage().completion);
+    CHECK(whole.response_id() == bytes.response_id());
+  }
+}
+
+TEST_CASE("usage counts that are written in an unusual way") {
+  const struct {
+    const char* usage;
+    bool known;
+    std::uint64_t prompt, completion, cached;
+  } cases[] = {
+      {R"({"prompt_tokens":5,"completion_tokens":6,"prompt_tokens_details":{"cached_tokens":4}})", true, 5, 6,
+       4},
+      {R"({"prompt_tokens" : 5 , "completion_tokens":6 , "completion_tokens_details" : {"cached_tokens":9} })",
+       true, 5, 6, 0},
+      {R"({"prompt_tokens":5,"x":"}","completion_tokens":6})", true, 5, 6, 0},
+      {R"({"prompt\u005ftokens":5,"completion_tokens":6})", true, 5, 6, 0},
+      {R"({"prompt_tokens":5.0,"completion_tokens":6})", true, 0, 6, 0},
+      {R"({"prompt_tokens":5e1,"completion_tokens":6})", true, 0, 6, 0},
+      {R"({"prompt_tokens":-5,"completion_tokens":6})", true, 0, 6, 0},
+      {R"({"prompt_tokens":2000000000000,"completion_tokens":6})", true, 0, 6, 0},
+      {R"({"prompt_tokens":99999999999999999999999,"completion_tokens":6})", false, 0, 0, 0},
+      {R"({"prompt_tokens":05,"completion_tokens":6})", false, 0, 0, 0},
+      {R"({"prompt_tokens":5,"completion_tokens":6,})", false, 0, 0, 0},
+      {R"({"prompt_tokens":5 "completion_tokens":6})", false, 0, 0, 0},
+      {R"({"prompt_tokens":5,"a":{"b":{"c":1}},"prompt_tokens":7})", true, 7, 0, 0},
+      {R"({"prompt_tokens":null,"prompt_tokens_details":null})", false, 0, 0, 0},
+      {R"({"prompt_tokens_details":{"cached_tokens":4},"input_tokens":9,"cache_read_input_tokens":3})", true,
+       12, 0, 3},
+      {R"({ })", false, 0, 0, 0},
+  };
+  for (const auto& c : cases) {
+    const token_usage u = read(api_kind::chat, std::string(R"({"usage":)") + c.usage + "}");
+    CAPTURE(c.usage);
+    CHECK(u.known == c.known);
+    CHECK(u.prompt == c.prompt);
+    CHECK(u.completion == c.completion);
+    CHECK(u.cached == c.cached);
+  }
+}
