@@ -24,6 +24,9 @@ class head_collector {
   bytes_view bytes() const { return bytes_; }
   bool empty() const { return bytes_.empty(); }
 
+  // Hands over the bytes for another buffer, which reset() is to empty.
+  void exchange(std::string& buffer) { bytes_.swap(buffer); }
+
   // Forgets everything; keeps the buffer unless it holds more than `keep` bytes of capacity.
   void reset(std::size_t keep);
 

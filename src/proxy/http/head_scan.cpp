@@ -120,18 +120,27 @@ scan_failure scan_field(bytes_view line, field& out) {
   return fine;
 }
 
-scan_failure scan_fields(bytes_view rest, std::size_t max_fields, std::vector<field>& fields,
-                         framing_fields& framing) {
+scan_failure scan_fields(bytes_view rest, std::size_t max_fields, known_lines& known, unread_parts& unread,
+                         std::vector<field>& fields, framing_fields& framing) {
   fields.clear();
+  known.rewind();
   for (;;) {
-    const bytes_view line = cut_line(rest);
-    if (line.empty()) return fine;
-    if (fields.size() == max_fields) return {reason::head_too_large, "there are too many headers"};
     field f;
-    if (const scan_failure e = scan_field(line, f)) return e;
-    if (const scan_failure e = read_framing_field(f, framing)) return e;
+    if (std::size_t size = 0; known.take(rest, f, size)) {
+      unread.skip(rest.substr(0, size));
+      rest.remove_prefix(size);
+    } else {
+      const bytes_view line = cut_line(rest);
+      if (line.empty()) break;
+      if (const scan_failure e = scan_field(line, f)) return e;
+      if (const scan_failure e = read_framing_field(f, framing)) return e;
+      known.pass(f.name);
+    }
+    if (fields.size() == max_fields) return {reason::head_too_large, "there are too many headers"};
     fields.push_back(f);
   }
+  unread.end();
+  return fine;
 }
 
 // "HTTP/1.0" or "HTTP/1.1" and nothing else; other protocols that look like one are bad_version.
@@ -246,11 +255,13 @@ bool valid_authority(bytes_view s) {
   return true;
 }
 
-scan_failure scan_request_head(bytes_view raw, std::size_t max_fields, request_head& head) {
+scan_failure scan_request_head(bytes_view raw, std::size_t max_fields, known_lines& known,
+                               unread_parts& unread, request_head& head) {
   bytes_view rest = raw;
+  unread.begin(raw);
   if (const scan_failure e = scan_request_line(cut_line(rest), head)) return e;
   framing_fields f;
-  if (const scan_failure e = scan_fields(rest, max_fields, head.fields, f)) return e;
+  if (const scan_failure e = scan_fields(rest, max_fields, known, unread, head.fields, f)) return e;
   if (f.hosts > 1) return bad_http("Host is given more than once");
   if (f.hosts == 0 && head.minor_version == 1) return bad_http("Host is missing");
   if (!f.host_valid) return bad_http("Host is not a host name");
@@ -266,11 +277,13 @@ scan_failure scan_request_head(bytes_view raw, std::size_t max_fields, request_h
   return fine;
 }
 
-scan_failure scan_response_head(bytes_view raw, std::size_t max_fields, bool no_body, response_head& head) {
+scan_failure scan_response_head(bytes_view raw, std::size_t max_fields, bool no_body, known_lines& known,
+                                unread_parts& unread, response_head& head) {
   bytes_view rest = raw;
+  unread.begin(raw);
   if (const scan_failure e = scan_status_line(cut_line(rest), head)) return e;
   framing_fields f;
-  if (const scan_failure e = scan_fields(rest, max_fields, head.fields, f)) return e;
+  if (const scan_failure e = scan_fields(rest, max_fields, known, unread, head.fields, f)) return e;
   if (head.status == 101) return bad_http("nobody asked for another protocol");
   if (f.has_length && f.has_coding) return bad_framing("both Content-Length and Transfer-Encoding are given");
   if (f.has_coding && head.minor_version == 0) return bad_framing("HTTP/1.0 knows no Transfer-Encoding");

@@ -11,7 +11,8 @@
 namespace penstock::http {
 namespace {
 
-// An idle connection keeps room for a usual head (an SDK sends some 500 to 900 bytes, 15 fields).
+// An idle connection keeps its last head and room for another (an SDK sends some 500 to 900 bytes, 15
+// fields).
 constexpr std::size_t kept_head_bytes = 2048;
 constexpr std::size_t kept_fields = 32;
 
@@ -35,6 +36,7 @@ struct request_parser::impl {
 
   request_limits limits;
   head_collector raw;
+  known_lines known;
   chunk_decoder chunks;
   second_reader second;
   request_head head;
@@ -82,9 +84,10 @@ parse_result request_parser::impl::feed_head(bytes_view in) {
 }
 
 parse_result request_parser::impl::head_collected(std::size_t consumed) {
-  if (const scan_failure bad = scan_request_head(raw.bytes(), limits.head_fields, head))
+  unread_parts unread;
+  if (const scan_failure bad = scan_request_head(raw.bytes(), limits.head_fields, known, unread, head))
     return fail(bad, consumed);
-  if (!second.head(raw.bytes(), head.framing, head.content_length, false)) {
+  if (!second.head(unread.all(), head.framing, head.content_length, false)) {
     return fail({reason::bad_http, "the head has more than one reading"}, consumed);
   }
   left = head.content_length;
@@ -154,6 +157,8 @@ bool request_parser::took_directly(std::uint64_t n) {
 void request_parser::next() {
   // After a failure nobody knows where the next message begins.
   if (impl_->now == impl::state::failed) return;
+  if (impl_->now != impl::state::head)
+    impl_->known.remember(impl_->raw, impl_->head.fields, kept_head_bytes, kept_fields);
   impl_->raw.reset(kept_head_bytes);
   impl_->clear_head();
   impl_->now = impl::state::head;

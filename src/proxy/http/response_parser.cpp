@@ -39,6 +39,7 @@ struct response_parser::impl {
   parse_result fail(std::string_view what, std::size_t consumed);
 
   head_collector raw;
+  known_lines known;
   chunk_decoder chunks;
   second_reader second;
   response_head head;
@@ -60,13 +61,14 @@ parse_result response_parser::impl::fail(std::string_view what, std::size_t cons
 
 // False when the head was an interim one and another follows, or when it failed.
 bool response_parser::impl::head_collected() {
-  const scan_failure bad = scan_response_head(raw.bytes(), max_fields, head_request, head);
+  unread_parts unread;
+  const scan_failure bad = scan_response_head(raw.bytes(), max_fields, head_request, known, unread, head);
   if (bad) {
     fail(bad.what, 0);
     return false;
   }
   const bool skip_body = head_request || head.status == 204 || head.status == 304;
-  if (!second.head(raw.bytes(), head.framing, head.content_length, skip_body)) {
+  if (!second.head(unread.all(), head.framing, head.content_length, skip_body)) {
     fail("the head has more than one reading", 0);
     return false;
   }
@@ -137,6 +139,8 @@ response_parser::response_parser(response_parser&&) noexcept = default;
 response_parser& response_parser::operator=(response_parser&&) noexcept = default;
 
 void response_parser::expect(bool head_request) {
+  if (impl_->now != impl::state::head && impl_->now != impl::state::failed)
+    impl_->known.remember(impl_->raw, impl_->head.fields, kept_head_bytes, kept_fields);
   impl_->raw.reset(kept_head_bytes);
   std::vector<field> fields = std::move(impl_->head.fields);
   fields.clear();

@@ -22,12 +22,16 @@ const llhttp_settings_t* second_reader::callbacks() {
 
 second_reader::second_reader(llhttp_type_t type) : type_(type) { llhttp_init(&parser_, type_, callbacks()); }
 
-bool second_reader::head(bytes_view raw, body_framing framing, std::uint64_t content_length, bool skip_body) {
+bool second_reader::head(std::span<const bytes_view> parts, body_framing framing,
+                         std::uint64_t content_length, bool skip_body) {
   llhttp_init(&parser_, type_, callbacks());
   progress_ = {};
   progress_.skip_body = skip_body;
   parser_.data = &progress_;
-  const llhttp_errno_t rc = llhttp_execute(&parser_, raw.data(), raw.size());
+  llhttp_errno_t rc = HPE_OK;
+  for (const bytes_view part : parts) {
+    if (rc == HPE_OK) rc = llhttp_execute(&parser_, part.data(), part.size());
+  }
   // A request with Upgrade and no body pauses after its end; to us it is an ordinary message.
   if ((rc != HPE_OK && rc != HPE_PAUSED_UPGRADE) || !progress_.head_done) return false;
   const bool chunked = (parser_.flags & F_CHUNKED) != 0;

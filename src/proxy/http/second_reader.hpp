@@ -3,6 +3,8 @@
 
 #include <llhttp.h>
 
+#include <span>
+
 #include "penstock/bytes.hpp"
 #include "proxy/http/head.hpp"
 
@@ -15,9 +17,11 @@ class second_reader {
   second_reader(const second_reader&) = delete;
   second_reader& operator=(const second_reader&) = delete;
 
-  // Starts a message with its whole head. True when llhttp accepts it and frames the body as we do.
+  // Starts a message with its head, all of it but lines that llhttp accepted before and that say nothing of
+  // framing: it reads each line for itself. True when llhttp accepts it and frames the body as we do.
   // `skip_body`: no body follows whatever the head says (answers to HEAD, 204, 304).
-  bool head(bytes_view raw, body_framing framing, std::uint64_t content_length, bool skip_body);
+  bool head(std::span<const bytes_view> parts, body_framing framing, std::uint64_t content_length,
+            bool skip_body);
 
   // Feeds bytes of a chunked body, framing included but without its trailers, which it never sees; `ended`
   // when the message did. True when llhttp accepts all of them and ends the message then and only then.

@@ -22,10 +22,17 @@ struct request_case {
 
 constexpr request_limits small_limits{512, 8};
 
-// What a parser makes of the pieces: every message, then how it ended.
-std::string outcome(const test::pieces& pieces) {
+// What a parser makes of the pieces: every message, then how it ended. `before`: a request without a body
+// that the same parser read first; empty: none.
+std::string outcome(const test::pieces& pieces, bytes_view before = {}) {
   request_parser parser(small_limits);
   std::string out, body;
+  if (!before.empty()) {
+    body_spans none;
+    REQUIRE(parser.feed(before, none).status == parse_status::head);
+    REQUIRE(parser.feed({}, none).status == parse_status::complete);
+    parser.next();
+  }
   bool in_message = false;
   for (bytes_view rest : pieces) {
     for (;;) {
@@ -55,6 +62,17 @@ std::string post(const std::string& fields, const std::string& body = "") {
 }
 std::string get(const std::string& fields) { return "GET /x HTTP/1.1\r\n" + host + fields + "\r\n"; }
 std::string chunked(const std::string& body) { return post("Transfer-Encoding: chunked\r\n", body); }
+
+// A request with as many lines of `raw` as a parser takes: those are known to it when it reads `raw` next.
+std::string with_good_lines_of(bytes_view raw) {
+  std::string fields;
+  for (std::size_t at = 0, end = 0; (end = raw.find('\n', at)) != bytes_view::npos; at = end + 1) {
+    const std::string line(raw.substr(at, end + 1 - at));
+    const std::string more = fields + line;
+    if (line != "\r\n" && outcome({get(more)}) == "GET /x body=;") fields = more;
+  }
+  return get(fields);
+}
 
 const std::string ok = "POST /x body=;";
 const std::string five = "POST /x body=hello;";
@@ -272,5 +290,41 @@ TEST_CASE("every request of the corpus comes to the same end however it is cut")
     test::each_pair_of_cuts(c.raw, c.raw.size() > 200 ? 17 : 1, check);
     CAPTURE(first);
     CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("a connection that knows the lines from the request before comes to the same end") {
+  for (const request_case& c : cases) {
+    CAPTURE(c.what);
+    CHECK(outcome({c.raw}, with_good_lines_of(c.raw)) == c.expected);
+    CHECK(outcome({c.raw}, get("X-A: b\r\nUser-Agent: c\r\n")) == c.expected);
+  }
+}
+
+TEST_CASE("lines come and go between the requests of a connection") {
+  const std::string lines[] = {"A: 1\r\n", "B:2\r\n", "C: 3 \r\n", "A: 4\r\n", "D: 5\r\n"};
+  for (unsigned first = 0; first < 32; ++first) {
+    for (unsigned second = 0; second < 32; ++second) {
+      request_parser known({}), fresh({});
+      const auto fields = [&](unsigned set) {
+        std::string out;
+        for (unsigned i = 0; i < 5; ++i) out += (set >> i & 1U) != 0 ? lines[i] : "";
+        return get(out);
+      };
+      body_spans none;
+      const std::string before = fields(first), raw = fields(second);
+      REQUIRE(known.feed(before, none).status == parse_status::head);
+      known.next();
+      REQUIRE(known.feed(raw, none).status == parse_status::head);
+      REQUIRE(fresh.feed(raw, none).status == parse_status::head);
+      const auto& a = known.head().fields;
+      const auto& b = fresh.head().fields;
+      REQUIRE(a.size() == b.size());
+      for (std::size_t i = 0; i < a.size(); ++i) {
+        CHECK(a[i].name == b[i].name);
+        CHECK(a[i].value == b[i].value);
+        CHECK(a[i].plain == b[i].plain);
+      }
+    }
   }
 }
