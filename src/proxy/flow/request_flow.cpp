@@ -10,7 +10,7 @@ namespace penstock::flow {
 namespace {
 
 bool is_encoded(const http::response_head& head) {
-  const http::field* encoding = http::find(head.fields, "content-encoding");
+  const http::field* encoding = http::find(head.fields, http::field_kind::content_encoding);
   return encoding != nullptr && !http::iequals(encoding->value, "identity");
 }
 

@@ -7,8 +7,16 @@
 
 namespace penstock::http {
 
+// What a field name (of token characters) means.
+field_kind kind_of(bytes_view name);
+inline field_kind kind_of(const field& f) { return f.kind != field_kind::unread ? f.kind : kind_of(f.name); }
+
 // Fields of one connection (RFC 9110 7.6.1) and those that frame a message: never forwarded.
-bool is_hop_by_hop(bytes_view name);
+constexpr bool is_hop_by_hop(field_kind kind) {
+  return kind == field_kind::connection || kind == field_kind::content_length ||
+         kind == field_kind::transfer_encoding || kind == field_kind::hop_by_hop;
+}
+inline bool is_hop_by_hop(bytes_view name) { return is_hop_by_hop(kind_of(name)); }
 
 // Fields by which gateways and sidecars steer engines. A client that sends one tries to choose where
 // its KV cache is taken from or which rank serves it: refused. Compared without case, '_' equals '-'.

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "proxy/http/char_tables.hpp"
+#include "proxy/http/field_names.hpp"
 
 namespace penstock::http {
 namespace {
@@ -31,6 +32,7 @@ bytes_view cut_line(bytes_view& rest) {
 // Only "chunked" alone is understood; lists, other codings and unusual spellings have more than one reading.
 struct framing_fields {
   std::uint64_t length = 0;
+  std::uint64_t name_sizes = 0;
   bool has_length = false, has_coding = false;
   bool close = false, keep_alive = false, has_connection = false;
   unsigned hosts = 0;
@@ -73,24 +75,17 @@ bool looks_like(bytes_view name, bytes_view framing_name) {
 }
 
 scan_failure read_framing_field(const field& f, framing_fields& out) {
-  switch (f.name.size()) {
-    case 4:
-      if (!iequals(f.name, "host")) break;
+  switch (f.kind) {
+    case field_kind::host:
       ++out.hosts;
       out.host_valid = f.value.empty() || valid_authority(f.value);
       break;
-    case 6:
-      if (iequals(f.name, "expect")) out.expect_continue |= iequals(f.value, "100-continue");
-      break;
-    case 10:
-      if (iequals(f.name, "connection")) return read_connection(f.value, out);
-      break;
-    case 14:
-      if (!looks_like(f.name, "content-length")) break;
+    case field_kind::expect: out.expect_continue |= iequals(f.value, "100-continue"); break;
+    case field_kind::connection: return read_connection(f.value, out);
+    case field_kind::content_length:
       if (f.name[7] == '_') return bad_framing("Content_Length is not a header that may be sent");
       return read_length(f.value, out);
-    case 17:
-      if (!looks_like(f.name, "transfer-encoding")) break;
+    case field_kind::transfer_encoding:
       if (f.name[8] == '_') return bad_framing("Transfer_Encoding is not a header that may be sent");
       if (out.has_coding) return bad_framing("Transfer-Encoding is given more than once");
       if (!iequals(f.value, "chunked")) return bad_framing("the only transfer coding known is chunked");
@@ -133,10 +128,12 @@ scan_failure scan_fields(bytes_view rest, std::size_t max_fields, known_lines& k
       const bytes_view line = cut_line(rest);
       if (line.empty()) break;
       if (const scan_failure e = scan_field(line, f)) return e;
+      f.kind = kind_of(f.name);
       if (const scan_failure e = read_framing_field(f, framing)) return e;
       known.pass(f.name);
     }
     if (fields.size() == max_fields) return {reason::head_too_large, "there are too many headers"};
+    framing.name_sizes |= std::uint64_t{1} << f.name.size() % 64;
     fields.push_back(f);
   }
   unread.end();
@@ -271,6 +268,7 @@ scan_failure scan_request_head(bytes_view raw, std::size_t max_fields, known_lin
                  : f.has_length && f.length > 0 ? body_framing::length
                                                 : body_framing::none;
   head.content_length = f.length;
+  head.name_sizes = f.name_sizes;
   head.keep_alive = stays_open(head.minor_version, f);
   // RFC 9110 10.1.1: a 100-continue expectation in HTTP/1.0 is ignored.
   head.expect_continue = f.expect_continue && head.minor_version == 1;

@@ -32,7 +32,7 @@ void append_count_field(std::string& out, bytes_view name, std::uint64_t n) {
 }
 
 bool listed(const header_list* list, bytes_view name) {
-  if (list == nullptr) return false;
+  if (list == nullptr || list->empty()) return false;
   return std::any_of(list->begin(), list->end(), [&](const auto& h) { return iequals(h.first, name); });
 }
 
@@ -45,31 +45,33 @@ void append_read_field(std::string& out, const field& f) {
 // A Connection field that names more than the two words everybody sends.
 bool names_fields(const std::vector<field>& fields) {
   for (const field& f : fields) {
-    if (f.name.size() == 10 && iequals(f.name, "connection") && !iequals(f.value, "keep-alive") &&
-        !iequals(f.value, "close")) {
+    if (kind_of(f) == field_kind::connection && !iequals(f.value, "keep-alive") && !iequals(f.value, "close"))
       return true;
-    }
   }
   return false;
 }
 
-bool written_by_us(bytes_view name, const engine_request& to) {
-  switch (name.size()) {
-    case 4: return iequals(name, "host");
-    case 6: return iequals(name, "expect");
-    case 12: return iequals(name, "x-request-id");
-    case 13: return !to.api_key.empty() && iequals(name, "authorization");
-    case 15: return to.identity_only && iequals(name, "accept-encoding");
-    default: return false;
-  }
-}
-
 bool passes_to_engine(const field& f, const request_head& client, const engine_request& to,
                       bool check_named) {
-  if (is_hop_by_hop(f.name) || written_by_us(f.name, to)) return false;
-  if (is_refused_from_clients(f.name) || is_dropped_before_engines(f.name)) return false;
-  if (listed(to.headers, f.name)) return false;
-  return !check_named || !named_by_connection(client.fields, f.name);
+  switch (kind_of(f)) {
+    case field_kind::connection:
+    case field_kind::content_length:
+    case field_kind::transfer_encoding:
+    case field_kind::hop_by_hop:
+    case field_kind::host:
+    case field_kind::expect:
+    case field_kind::x_request_id:
+    case field_kind::refused:
+    case field_kind::dropped: return false;
+    case field_kind::authorization:
+      if (!to.api_key.empty()) return false;
+      break;
+    case field_kind::accept_encoding:
+      if (to.identity_only) return false;
+      break;
+    default: break;
+  }
+  return !listed(to.headers, f.name) && !(check_named && named_by_connection(client.fields, f.name));
 }
 
 bytes_view phrase_of(int status) {
@@ -109,8 +111,8 @@ void append_status_line(std::string& out, int status, bytes_view phrase) {
 void append_engine_fields(std::string& out, const response_head& engine, const client_response& how) {
   const bool check_named = names_fields(engine.fields);
   for (const field& f : engine.fields) {
-    if (is_hop_by_hop(f.name)) continue;
-    if (f.name.size() == 12 && iequals(f.name, "x-request-id") && !how.request_id.empty()) continue;
+    const field_kind kind = kind_of(f);
+    if (is_hop_by_hop(kind) || (kind == field_kind::x_request_id && !how.request_id.empty())) continue;
     if (listed(how.extra, f.name)) continue;
     if (check_named && named_by_connection(engine.fields, f.name)) continue;
     append_read_field(out, f);
@@ -194,7 +196,7 @@ void append_client_head(std::string& out, const response_head* engine, bytes_vie
 bytes_view usable_request_id(const request_head& client) {
   bytes_view id;
   for (const field& f : client.fields) {
-    if (f.name.size() != 12 || !iequals(f.name, "x-request-id")) continue;
+    if (kind_of(f) != field_kind::x_request_id) continue;
     if (!id.empty()) return {};  // two ids: neither can be trusted to be the one in the caller's log
     id = f.value;
   }

@@ -27,8 +27,10 @@ void known_lines::remember(head_collector& raw, const std::vector<field>& fields
                  .name = static_cast<std::uint32_t>(f.name.size()),
                  .value = offset(f.value, f.name),
                  .value_size = static_cast<std::uint32_t>(f.value.size()),
-                 .plain = f.plain};
-    if (is_hop_by_hop(f.name) || iequals(f.name, "host") || iequals(f.name, "expect")) lines_[i].size = 0;
+                 .plain = f.plain,
+                 .kind = f.kind};
+    if (is_hop_by_hop(f.kind) || f.kind == field_kind::host || f.kind == field_kind::expect)
+      lines_[i].size = 0;
     end = begin;
   }
   raw.exchange(bytes_);

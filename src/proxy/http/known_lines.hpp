@@ -27,7 +27,7 @@ class known_lines {
     for (std::size_t i = next_; i < lines_.size() && i < next_ + 2; ++i) {
       const line& l = lines_[i];
       if (l.size == 0 || rest.substr(0, l.size) != bytes_view(bytes_).substr(l.begin, l.size)) continue;
-      out = {rest.substr(0, l.name), rest.substr(l.value, l.value_size), l.plain};
+      out = {rest.substr(0, l.name), rest.substr(l.value, l.value_size), l.plain, l.kind};
       size = l.size;
       next_ = i + 1;
       return true;
@@ -50,6 +50,7 @@ class known_lines {
   struct line {
     std::uint32_t begin, size, name, value, value_size;
     bool plain;
+    field_kind kind;
   };
   std::string bytes_;
   std::vector<line> lines_;

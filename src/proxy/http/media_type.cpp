@@ -64,7 +64,7 @@ media_type read_media_type(bytes_view value) {
 media_type media_type_of(const std::vector<field>& fields) {
   const field* found = nullptr;
   for (const field& f : fields) {
-    if (f.name.size() != 12 || !iequals(f.name, "content-type")) continue;
+    if (kind_of(f) != field_kind::content_type) continue;
     if (found != nullptr) return media_type::other;
     found = &f;
   }
@@ -74,7 +74,7 @@ media_type media_type_of(const std::vector<field>& fields) {
 bool body_is_encoded(const std::vector<field>& fields) {
   bool encoded = false;
   for (const field& f : fields) {
-    if (f.name.size() != 16 || !iequals(f.name, "content-encoding")) continue;
+    if (kind_of(f) != field_kind::content_encoding) continue;
     each_item(f.value, [&](bytes_view coding) { encoded |= !iequals(coding, "identity"); });
   }
   return encoded;

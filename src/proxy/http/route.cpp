@@ -152,12 +152,6 @@ std::variant<api_kind, api_error> check_body(const request_head& head, const kno
   return refusal(reason::unsupported_media_type, "this Content-Type is not supported");
 }
 
-const field* refused_field(const request_head& head) {
-  const auto it = std::find_if(head.fields.begin(), head.fields.end(),
-                               [](const field& f) { return is_refused_from_clients(f.name); });
-  return it == head.fields.end() ? nullptr : &*it;
-}
-
 std::string lower_case(bytes_view s) {
   std::string out(s);
   for (char& c : out) c = chars::lower(c);
@@ -168,12 +162,10 @@ std::string lower_case(bytes_view s) {
 std::variant<std::monostate, api_error> check_fields(const request_head& head) {
   for (const field& f : head.fields) {
     // RFC 9110 10.1.1: HTTP/1.0 knows no expectations.
-    if (head.minor_version == 1 && f.name.size() == 6 && iequals(f.name, "expect") &&
-        !iequals(f.value, "100-continue")) {
+    if (head.minor_version == 1 && kind_of(f) == field_kind::expect && !iequals(f.value, "100-continue"))
       return refusal(reason::expectation_failed, "this expectation cannot be met");
-    }
   }
-  if (const field* f = refused_field(head)) {
+  if (const field* f = find(head.fields, field_kind::refused)) {
     return refusal(reason::field_not_allowed, "this header steers engines and is not taken from clients",
                    lower_case(f->name));
   }

@@ -43,7 +43,7 @@ void worker::answer_head(exchange& x, bool reframed, bytes_view type) {
     if (x.flow.prefill() != nullptr)
       extra.emplace_back("x-penstock-prefill-endpoint", x.flow.record().prefill_url);
     const plan& chosen = x.flow.chosen();
-    if (http::find(c.parser.head().fields, "x-penstock-explain") != nullptr)
+    if (http::find(c.parser.head(), "x-penstock-explain") != nullptr)
       extra.emplace_back("x-penstock-reason", chosen.split == split_choice::not_asked
                                                   ? fmt::format("{} {}", name(chosen.by), name(chosen.why))
                                                   : fmt::format("{} {}, split {}", name(chosen.by),

@@ -106,7 +106,7 @@ void worker::begin_request(client_connection& c) {
   r.client = c.peer;
   r.method = head.method;
   r.path = x.route.path;
-  if (const http::field* trace = http::find(head.fields, "traceparent")) r.trace_parent = trace->value;
+  if (const http::field* trace = http::find(head, "traceparent")) r.trace_parent = trace->value;
   take_request_id(x);
   if (head.framing == http::body_framing::length && head.content_length > settings().limits.body_bytes)
     return refuse(c, {.why = reason::body_too_large,
@@ -138,7 +138,7 @@ void worker::body_done(client_connection& c) {
   x.flow.record().bytes_in = x.body.size();
   std::optional<api_error> error;
   if (x.route.api == api_kind::multipart) {
-    const http::field* type = http::find(c.parser.head().fields, "content-type");
+    const http::field* type = http::find(c.parser.head().fields, http::field_kind::content_type);
     error = extractor_.read_multipart(type != nullptr ? type->value : bytes_view{}, x.body.view(), x.facts);
   } else if (x.body.size() == 0) {
     error = api_error{.why = reason::invalid_json, .message = "The request has no body; send a JSON object."};
@@ -162,15 +162,14 @@ std::optional<api_error> worker::read_facts(exchange& x, const http::request_hea
   const routing_config& how = settings().routing;
   bytes_view tenant;
   if (!how.tenant_salt.empty()) {
-    const http::field* f =
-        http::find(head.fields, std::string_view(how.tenant_salt).substr(header_kind.size()));
+    const http::field* f = http::find(head, std::string_view(how.tenant_salt).substr(header_kind.size()));
     // Requests of nobody are a tenant too: they share with each other and with no one else.
     tenant = f != nullptr && !f->value.empty() ? bytes_view(f->value) : bytes_view("-");
   }
   if (auto error = extractor_.read(x.route.api, x.body.view(), estimator_, x.facts, tenant)) return error;
   if (!tenant.empty()) x.salt = tokenizer::tenant_salt(tenant, x.facts, x.body.view());
   for (const std::string& name : how.session_headers) {
-    const http::field* f = http::find(head.fields, name);
+    const http::field* f = http::find(head, name);
     if (f == nullptr || f->value.empty()) continue;
     x.facts.affinity = f->value.substr(0, longest_hint);
     break;
