@@ -85,6 +85,36 @@ constexpr bool in_order() {
 }
 static_assert(in_order());
 
+// The fields in the order of their names' sizes; those of size n begin at first[n].
+struct fields_by_size {
+  static constexpr std::size_t longest = 24;
+  std::array<std::uint8_t, std::size(named_fields)> order{};
+  std::array<std::uint8_t, longest + 2> first{};
+};
+constexpr fields_by_size by_size = [] {
+  fields_by_size out;
+  std::uint8_t at = 0;
+  for (std::size_t size = 0; size <= fields_by_size::longest; ++size) {
+    out.first[size] = at;
+    for (std::uint8_t i = 0; i < std::size(named_fields); ++i) {
+      if (named_fields[i].name.size() == size) out.order[at++] = i;
+    }
+  }
+  out.first[fields_by_size::longest + 1] = at;
+  return out;
+}();
+static_assert(by_size.first.back() == std::size(named_fields));
+
+// Index of the field with this name, or count_.
+std::size_t field_of(std::string_view name) {
+  constexpr auto none = static_cast<std::size_t>(field::count_);
+  if (name.size() > fields_by_size::longest) return none;
+  for (std::size_t i = by_size.first[name.size()]; i < by_size.first[name.size() + 1]; ++i) {
+    if (named_fields[by_size.order[i]].name == name) return by_size.order[i];
+  }
+  return none;
+}
+
 // vLLM's connectors, SGLang's bootstrap and ranks, TensorRT-LLM, the ranks of other sidecars.
 constexpr std::string_view internal_names[] = {
     "kv_transfer_params", "ec_transfer_params", "bootstrap_host",         "bootstrap_port",
@@ -144,22 +174,22 @@ bool is_engine_internal(std::string_view name) {
 
 std::optional<api_error> body_members::read(const json_doc& doc) {
   values_ = {};
-  std::vector<std::pair<std::uint64_t, std::uint32_t>> keys;
-  keys.reserve(32);
+  keys_.clear();
   std::string scratch;
   std::optional<api_error> refused;
   std::uint32_t excess = 0;  // where one member too many stands; none stands at 0
   doc.each_member(json_doc::root, [&](index key, index value) {
-    if (keys.size() == max_members) {
+    if (keys_.size() == max_members) {
       if (excess == 0) excess = doc.offset(key);
       return;
     }
     const std::string_view name = doc.plain(key, scratch);
-    keys.emplace_back(XXH3_64bits(name.data(), name.size()), doc.offset(key));
-    if (!refused && is_engine_internal(name)) refused = internal_member({}, name);
-    const auto found = std::find_if(std::begin(named_fields), std::end(named_fields),
-                                    [name](const named_field& f) { return f.name == name; });
-    if (found != std::end(named_fields)) values_[static_cast<std::size_t>(found->key)] = value;
+    keys_.emplace_back(XXH3_64bits(name.data(), name.size()), doc.offset(key));
+    if (const std::size_t f = field_of(name); f < values_.size()) {
+      values_[f] = value;
+    } else if (!refused && is_engine_internal(name)) {
+      refused = internal_member({}, name);
+    }
   });
   if (excess != 0) {
     return api_error{reason::invalid_json,
@@ -167,7 +197,7 @@ std::optional<api_error> body_members::read(const json_doc& doc) {
                                  max_members, excess),
                      {}};
   }
-  if (auto duplicate = refuse_duplicates(keys)) return duplicate;
+  if (auto duplicate = refuse_duplicates(keys_)) return duplicate;
   if (refused) return refused;
   return refuse_nested(doc, *this);
 }

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "penstock/api.hpp"
 #include "penstock/error.hpp"
@@ -81,6 +83,7 @@ enum class field : std::uint8_t {
 // More top-level members than any API has: refused, since each costs a look-up.
 inline constexpr std::size_t max_members = 4096;
 
+// May be used for one body after the other.
 class body_members {
  public:
   // Finds the members of a checked body. Refuses duplicate names (engines disagree on which one counts)
@@ -92,6 +95,7 @@ class body_members {
 
  private:
   std::array<json_doc::index, static_cast<std::size_t>(field::count_)> values_{};
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> keys_;  // hash and place of each name, while reading
 };
 
 // Whether a member (of a body, of vllm_xargs, of a form) may only be sent by engines and proxies: P/D

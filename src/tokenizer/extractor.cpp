@@ -28,6 +28,7 @@ struct extractor::impl {
                                 request_facts& out, bytes_view tenant);
 
   json_doc doc;
+  body_members members;
   block_hasher hasher;
 };
 
@@ -56,7 +57,6 @@ std::optional<api_error> extractor::impl::read(api_kind api, bytes_view body,
                                  error->what, error->offset),
                      {}};
   }
-  body_members members;
   if (auto refused = members.read(doc)) return refused;
   if (auto refused = read_scalars(api, doc, members, out)) return refused;
   write_prompts(doc, members, estimator, hasher, out, tenant);

@@ -49,6 +49,17 @@ json_error stage_error(simdjson::error_code code, bytes_view body) {
 struct json_doc::memory {
   std::unique_ptr<simdjson::internal::dom_parser_implementation> parser;
   std::size_t capacity = 0;
+  std::unique_ptr<index[]> past;
+  std::size_t past_size = 0;
+
+  // Room for an index a token; what stands in it is anything.
+  index* jumps(std::size_t tokens) {
+    if (tokens > past_size) {
+      past_size = std::bit_ceil(tokens);
+      past.reset(new index[past_size]);
+    }
+    return past.get();
+  }
 
   bool reserve(std::size_t size) {
     if (parser && size <= capacity) return true;
@@ -71,8 +82,11 @@ void json_doc::trim() {
   if (memory_->capacity <= kept_capacity) return;
   memory_->parser.reset();
   memory_->capacity = 0;
+  memory_->past.reset();
+  memory_->past_size = 0;
   text_ = nullptr;
   at_ = nullptr;
+  past_ = nullptr;
   count_ = 0;
 }
 
@@ -95,6 +109,7 @@ std::optional<json_error> json_doc::find_tokens(bytes_view body) {
   at_ = parser.structural_indexes.get();
   count_ = parser.n_structural_indexes;
   if (count_ == 0) return stage_error(simdjson::EMPTY, body);
+  past_ = memory_->jumps(count_);
   return std::nullopt;
 }
 
@@ -132,6 +147,7 @@ const char* json_doc::scalar_fault(index i, std::size_t& offset) {
 std::optional<json_error> json_doc::check_grammar() {
   enum class expect { value, first_value, key, first_key, colon, comma, nothing };
   std::array<bool, max_depth> in_object;
+  std::array<index, max_depth> opened;
   std::size_t depth = 0;
   expect next = expect::value;
   if (kind(root) != '{') return json_error{at_[root], "expected an object"};
@@ -140,7 +156,8 @@ std::optional<json_error> json_doc::check_grammar() {
     const char c = kind(i);
     if ((c == '}' && (next == expect::first_key || (next == expect::comma && in_object[depth - 1]))) ||
         (c == ']' && (next == expect::first_value || (next == expect::comma && !in_object[depth - 1])))) {
-      next = --depth == 0 ? expect::nothing : expect::comma;
+      past_[opened[--depth]] = i + 1;
+      next = depth == 0 ? expect::nothing : expect::comma;
       continue;
     }
     switch (next) {
@@ -148,6 +165,7 @@ std::optional<json_error> json_doc::check_grammar() {
       case expect::value:
         if (c == '{' || c == '[') {
           if (depth == max_depth) return json_error{at_[i], "it is nested deeper than 64"};
+          opened[depth] = i;
           in_object[depth++] = c == '{';
           next = c == '{' ? expect::first_key : expect::first_value;
           break;
@@ -181,23 +199,10 @@ std::optional<json_error> json_doc::check_grammar() {
 
 bytes_view json_doc::plain(index string, std::string& scratch) const {
   const bytes_view inside = raw(string);
-  if (inside.empty() || !std::memchr(inside.data(), '\\', inside.size())) return inside;
+  if (!has_escape(inside)) return inside;
   scratch.clear();
   unescape(inside, scratch);
   return scratch;
-}
-
-json_doc::index json_doc::skip(index value) const {
-  std::size_t depth = 0;
-  do {
-    const char c = kind(value++);
-    if (c == '{' || c == '[') {
-      ++depth;
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  } while (depth != 0);
-  return value;
 }
 
 }  // namespace penstock::tokenizer

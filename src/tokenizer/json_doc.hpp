@@ -24,7 +24,7 @@ struct json_error {
 // checked here. Neither of simdjson's front ends serves: the DOM copies each string and refuses numbers
 // beyond 64 bits, On-Demand does not validate what it skips, and its tokens do not give the exact end of an
 // object. A value is named by the index of its first token. The memory is four bytes per byte of the
-// largest body since the last trim().
+// largest body since the last trim(), and as much per token.
 class json_doc {
  public:
   using index = std::uint32_t;
@@ -64,10 +64,13 @@ class json_doc {
   }
   std::uint32_t offset(index i) const { return at_[i]; }
 
-  // The token after a value; linear in the tokens of the value.
-  index skip(index value) const;
+  // The token after a value.
+  index skip(index value) const {
+    const char c = kind(value);
+    return c == '{' || c == '[' ? past_[value] : value + 1;
+  }
 
-  // Calls visit(key, value) for every member in order. Each member's tokens are walked once more.
+  // Calls visit(key, value) for every member in order.
   template <class Visit>
   void each_member(index object, Visit&& visit) const {
     for (index i = object + 1; kind(i) != '}';) {
@@ -113,6 +116,7 @@ class json_doc {
   std::unique_ptr<memory> memory_;
   const char* text_ = nullptr;
   const std::uint32_t* at_ = nullptr;  // offset of each token
+  index* past_ = nullptr;              // of a token that opens an object or array: the one after its end
   std::uint32_t count_ = 0;            // tokens
   std::size_t size_ = 0;
   std::uint64_t escape_overhead_ = 0;

@@ -235,8 +235,15 @@ std::size_t utf8_sequence(bytes_view text, std::size_t i) {
 
 }  // namespace
 
+bool has_escape(bytes_view raw) {
+  const char* const p = raw.data();
+  if (raw.size() <= 64) return (backslashes(p) & inside(p, p + raw.size())) != 0;
+  return std::memchr(p, '\\', raw.size()) != nullptr;
+}
+
 const char* check_escapes(const char* begin, const char* end, std::uint64_t& overhead) {
   std::uint64_t sum = 0;
+  if (end - begin <= 64 && (backslashes(begin) & inside(begin, end)) == 0) return nullptr;
 #if defined(__x86_64__)
   const bool wide = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
   const char* fault = wide ? check_wide(begin, end, sum) : check_narrow(begin, end, sum);

@@ -17,6 +17,9 @@ constexpr bool is_json_space(char c) { return c == ' ' || c == '\n' || c == '\r'
 // for. Reads up to 64 bytes past `end` (a body's padding).
 const char* check_escapes(const char* begin, const char* end, std::uint64_t& overhead);
 
+// Whether the inside of a checked JSON string has an escape. Reads up to 64 bytes past its end.
+bool has_escape(bytes_view raw);
+
 // Appends what the inside of a checked JSON string says, as UTF-8. A lone surrogate, which JSON's grammar
 // allows and UTF-8 does not, becomes U+FFFD.
 void unescape(bytes_view raw, std::string& out);

@@ -19,15 +19,6 @@ std::uint32_t to_u32(std::uint64_t value) {
 
 }  // namespace
 
-prompt_writer::prompt_writer(const json_doc& doc, block_hasher& hasher, request_facts& facts,
-                             const token_estimator& estimator)
-    : doc_(doc),
-      hasher_(hasher),
-      facts_(facts),
-      image_tokens_(estimator.estimate(facts.model, 0, 1, 0, 0)),
-      audio_tokens_(estimator.estimate(facts.model, 0, 0, 1, 0)),
-      video_tokens_(estimator.estimate(facts.model, 0, 0, 0, 1)) {}
-
 void prompt_writer::begin_prompt(std::uint64_t seed) {
   if (facts_.prompts.size() >= max_chains) return;
   hasher_.begin(facts_.prompts.emplace_back(), seed);
@@ -81,15 +72,15 @@ void prompt_writer::media(media_kind kind, bytes_view id) {
   switch (kind) {
     case media_kind::image:
       ++facts_.image_parts;
-      tokens = image_tokens_;
+      tokens = figures_.estimate(0, 1, 0, 0);
       break;
     case media_kind::audio:
       ++facts_.audio_parts;
-      tokens = audio_tokens_;
+      tokens = figures_.estimate(0, 0, 1, 0);
       break;
     case media_kind::video:
       ++facts_.video_parts;
-      tokens = video_tokens_;
+      tokens = figures_.estimate(0, 0, 0, 1);
       break;
   }
   if (open_) hasher_.extra_tokens(tokens);
@@ -145,19 +136,18 @@ void prompt_writer::count_all(json_doc::index value) {
   }
 }
 
-void prompt_writer::finish(const token_estimator& estimator, std::uint64_t overhead) {
+void prompt_writer::finish(std::uint64_t overhead) {
   // Escapes of values that are no prompt count here too; they are few beside a prompt, and bounded.
   const std::uint64_t most = text_bytes_ - text_bytes_ / longest_escape;
   facts_.prompt_bytes = text_bytes_ - std::min(overhead, most);
   const std::uint64_t parts = facts_.image_parts + facts_.audio_parts + facts_.video_parts;
   facts_.exact_tokens = ids_ != 0 && text_bytes_ == 0 && parts == 0;
-  facts_.prompt_tokens = ids_ + estimator.estimate(facts_.model, facts_.prompt_bytes, facts_.image_parts,
-                                                   facts_.audio_parts, facts_.video_parts);
+  facts_.prompt_tokens = ids_ + figures_.estimate(facts_.prompt_bytes, facts_.image_parts, facts_.audio_parts,
+                                                  facts_.video_parts);
   if (facts_.exact_tokens) {
     share_tokens(0.25);
   } else if (hashed_bytes_ != 0 && text_bytes_ != 0) {
-    const double text_tokens =
-        static_cast<double>(facts_.prompt_bytes) / estimator.bytes_per_token(facts_.model);
+    const double text_tokens = static_cast<double>(facts_.prompt_bytes) / figures_.bytes_per_token;
     const double chained = static_cast<double>(chained_text_) / static_cast<double>(text_bytes_);
     share_tokens(text_tokens * chained / static_cast<double>(hashed_bytes_));
   }

@@ -41,8 +41,10 @@ inline constexpr std::size_t max_chains = 1024;
 // Writes prompts of one request into its facts. With no prompt open it only counts.
 class prompt_writer {
  public:
+  // `figures` are of the request's model, and outlive this.
   prompt_writer(const json_doc& doc, block_hasher& hasher, request_facts& facts,
-                const token_estimator& estimator);
+                const token_estimator::figures& figures)
+      : doc_(doc), hasher_(hasher), facts_(facts), figures_(figures) {}
 
   void begin_prompt(std::uint64_t seed);
   void end_prompt();
@@ -72,7 +74,7 @@ class prompt_writer {
 
   // Sums up: prompt_bytes, prompt_tokens, exact_tokens, tokens per block. `overhead` bytes of all text are
   // escapes' (json_doc::escape_overhead).
-  void finish(const token_estimator& estimator, std::uint64_t overhead);
+  void finish(std::uint64_t overhead);
 
  private:
   void hash(bytes_view bytes);
@@ -81,7 +83,7 @@ class prompt_writer {
   const json_doc& doc_;
   block_hasher& hasher_;
   request_facts& facts_;
-  std::uint64_t image_tokens_, audio_tokens_, video_tokens_;  // learned, of one part
+  const token_estimator::figures& figures_;
   bool open_ = false;
   std::uint64_t text_bytes_ = 0;    // raw, all prompts
   std::uint64_t hashed_bytes_ = 0;  // into chains

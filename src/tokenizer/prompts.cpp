@@ -28,10 +28,9 @@ class prompt_maker {
                block_hasher& hasher, request_facts& facts, bytes_view tenant)
       : doc_(doc),
         members_(members),
-        estimator_(estimator),
         facts_(facts),
         tenant_(tenant),
-        out_(doc, hasher, facts, estimator),
+        out_(doc, hasher, facts, estimator.of(facts.model)),
         talk_(doc, out_) {}
 
   void make() {
@@ -44,7 +43,7 @@ class prompt_maker {
       case api_kind::score: score(); break;
       default: count_known(); break;
     }
-    out_.finish(estimator_, doc_.escape_overhead());
+    out_.finish(doc_.escape_overhead());
   }
 
  private:
@@ -217,7 +216,6 @@ class prompt_maker {
 
   const json_doc& doc_;
   const body_members& members_;
-  const token_estimator& estimator_;
   request_facts& facts_;
   bytes_view tenant_;
   prompt_writer out_;

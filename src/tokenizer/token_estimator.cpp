@@ -47,15 +47,11 @@ token_estimator::figures& token_estimator::entry(std::string_view model) {
   return models_.emplace(model, figures{}).first->second;
 }
 
-double token_estimator::bytes_per_token(std::string_view model) const { return of(model).bytes_per_token; }
-
-std::uint64_t token_estimator::estimate(std::string_view model, std::uint64_t text_bytes,
-                                        std::uint64_t images, std::uint64_t audios,
-                                        std::uint64_t videos) const {
-  const figures& f = of(model);
+std::uint64_t token_estimator::figures::estimate(std::uint64_t text_bytes, std::uint64_t images,
+                                                 std::uint64_t audios, std::uint64_t videos) const {
   const double tokens =
-      static_cast<double>(text_bytes) / f.bytes_per_token + static_cast<double>(images) * f.image_tokens +
-      static_cast<double>(audios) * f.audio_tokens + static_cast<double>(videos) * f.video_tokens;
+      static_cast<double>(text_bytes) / bytes_per_token + static_cast<double>(images) * image_tokens +
+      static_cast<double>(audios) * audio_tokens + static_cast<double>(videos) * video_tokens;
   return static_cast<std::uint64_t>(std::ceil(tokens));
 }
 
