@@ -1,6 +1,7 @@
 #include "proxy/http/shapes.hpp"
 
 #include <charconv>
+#include <cstring>
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -112,25 +113,6 @@ void append_failed_response(std::string& out, const api_error& e, std::string_vi
       "\"top_p\":null,\"usage\":null}}";
 }
 
-// Bytes up to the first that is not printable ASCII or that JSON escapes.
-std::size_t plain_length(std::string_view s) {
-  std::size_t i = 0;
-#if defined(__SSE2__)
-  const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\'), del = _mm_set1_epi8(0x7f);
-  for (; i + 16 <= s.size(); i += 16) {
-    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(s.data() + i));
-    // Signed: bytes of 0x80 and above are less than a blank, too.
-    const __m128i low = _mm_cmplt_epi8(v, _mm_set1_epi8(' '));
-    const __m128i marks = _mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, slash));
-    const __m128i bad = _mm_or_si128(_mm_or_si128(low, marks), _mm_cmpeq_epi8(v, del));
-    const auto mask = static_cast<unsigned>(_mm_movemask_epi8(bad));
-    if (mask != 0) return i + static_cast<unsigned>(__builtin_ctz(mask));
-  }
-#endif
-  while (i < s.size() && s[i] >= ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '\\') ++i;
-  return i;
-}
-
 // Length of the valid UTF-8 sequence at `at`, or 0. Overlong forms and surrogates are not valid.
 std::size_t utf8_length(std::string_view s, std::size_t at) {
   const auto byte = [&](std::size_t i) -> unsigned {
@@ -203,9 +185,33 @@ std::string error_event(dialect d, const api_error& e, std::string_view request_
   return out;
 }
 
+std::size_t plain_json_length(std::string_view s) {
+  std::size_t i = 0;
+#if defined(__SSE2__)
+  // A bit for each byte that is not plain. Signed: bytes of 0x80 and above are less than a blank, too.
+  const auto unusual = [](const char* bytes) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+    const __m128i low = _mm_cmplt_epi8(v, _mm_set1_epi8(' '));
+    const __m128i marks =
+        _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')), _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
+    const __m128i del = _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f));
+    return static_cast<unsigned>(_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(low, marks), del)));
+  };
+  for (; i + 16 <= s.size(); i += 16) {
+    if (const unsigned mask = unusual(s.data() + i)) return i + static_cast<unsigned>(__builtin_ctz(mask));
+  }
+  char rest[16] = {};  // a zero is not plain
+  std::memcpy(rest, s.data() + i, s.size() - i);
+  return i + static_cast<unsigned>(__builtin_ctz(unusual(rest)));
+#else
+  while (i < s.size() && s[i] >= ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '\\') ++i;
+  return i;
+#endif
+}
+
 void append_json_escaped(std::string& out, std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
-    const std::size_t plain = plain_length(text.substr(at));
+    const std::size_t plain = plain_json_length(text.substr(at));
     out.append(text.substr(at, plain));
     at += plain;
     if (at == text.size()) return;

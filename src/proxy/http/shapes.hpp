@@ -24,6 +24,8 @@ struct stream_tail {
 // One whole SSE event that tells the client its stream is broken. Never an end marker.
 std::string error_event(dialect d, const api_error& e, std::string_view request_id, const stream_tail& tail);
 
+// How many bytes at the beginning of `text` may stand in a JSON string as they are; plain ASCII only.
+std::size_t plain_json_length(std::string_view text);
 // Appends `text` as the inside of a JSON string.
 void append_json_escaped(std::string& out, std::string_view text);
 

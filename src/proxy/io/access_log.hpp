@@ -3,13 +3,14 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "penstock/account_record.hpp"
 
 namespace penstock::io {
 
-// Appends the line of one ended request, with its newline. Times are milliseconds; members that do not
-// apply are left out. Never holds prompt text.
-void append_access_line(std::string& out, const account_record& r, std::int64_t wall_us);
+// The line of one ended request, with its newline, in `room`, which grows as needed and is to be used again.
+// Times are milliseconds; members that do not apply are left out. Never holds prompt text.
+std::string_view access_line(std::string& room, const account_record& r, std::int64_t wall_us);
 
 }  // namespace penstock::io

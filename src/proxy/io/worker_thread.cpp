@@ -83,9 +83,7 @@ void worker_thread::share_clients() {
 
 void worker_thread::account(const account_record& record) {
   if (log_ == nullptr) return;
-  line_.clear();
-  append_access_line(line_, record, wall_clock_us());
-  log_->push(line_);
+  log_->push(access_line(line_, record, wall_clock_us()));
 }
 
 void worker_thread::outcome(const worker::endpoint_outcome& what) {

@@ -63,7 +63,7 @@ class worker_thread final : private worker::observer {
   mailbox mailbox_;
   epoll_driver driver_;
   worker::worker worker_;
-  std::string line_;
+  std::string line_;  // room for the access line
   std::vector<worker::endpoint_outcome> outcomes_;
   bool urgent_ = false;  // a failure is among the outcomes
   instant outcomes_due_ = never;

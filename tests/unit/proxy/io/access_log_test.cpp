@@ -3,6 +3,9 @@
 #include <doctest/doctest.h>
 #include <simdjson.h>
 
+#include <limits>
+#include <string>
+
 using namespace penstock;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
@@ -10,8 +13,8 @@ using std::chrono::milliseconds;
 namespace {
 
 simdjson::dom::element parsed(simdjson::dom::parser& parser, const account_record& r) {
-  std::string line;
-  io::append_access_line(line, r, 1'795'369'854'000'123);
+  std::string room;
+  const std::string line(io::access_line(room, r, 1'795'369'854'000'123));
   REQUIRE(line.size() > 2);
   CHECK(line.back() == '\n');
   CHECK(line.find('\n') == line.size() - 1);
@@ -128,4 +131,28 @@ TEST_CASE("access_log: instants out of order are no time, not a wrapped one") {
   account_record r = whole();
   r.sent = r.dispatched - milliseconds(5);
   CHECK(double(parsed(parser, r)["queue_ms"]) == 0);
+}
+
+TEST_CASE("access_log: the longest of everything has room, and the room serves again") {
+  constexpr auto most = std::numeric_limits<std::uint64_t>::max();
+  account_record r = whole();
+  for (std::string* s : {&r.request_id, &r.trace_parent, &r.client, &r.method, &r.path, &r.model, &r.pool,
+                         &r.endpoint_url, &r.prefill_url})
+    s->assign(300, '\x01');
+  r.split = split_choice::told_not_to;
+  r.handoff = "withdrawn";
+  r.attempts = r.prompt_blocks = r.hit_blocks = r.in_flight = std::numeric_limits<std::uint32_t>::max();
+  r.bytes_in = r.bytes_out = r.events = r.content_events = r.predicted_prompt = r.predicted_cached = most;
+  r.usage = {.prompt = most, .completion = most, .cached = most, .known = true, .cached_known = true};
+  r.queue_tokens = r.score = 1e18;
+  r.engine_asked = r.accepted = r.body_done = r.dispatched = r.sent = r.prefill_done = instant(duration(1));
+  r.first_byte = r.first_token = r.ended = instant(duration(std::numeric_limits<std::int64_t>::max()));
+  r.longest_gap = r.predicted_prefill = std::chrono::hours(24 * 365 * 100);
+  std::string room;
+  const std::string first(io::access_line(room, r, 1'795'369'854'000'123));
+  CHECK(first.size() < room.size());
+  CHECK(io::access_line(room, whole(), 1'795'369'854'000'123).size() < 1000);
+  CHECK(io::access_line(room, r, 1'795'369'854'000'123) == first);
+  simdjson::dom::parser parser;
+  CHECK(text(parsed(parser, r), "model") == r.model);
 }
