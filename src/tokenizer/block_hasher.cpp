@@ -35,7 +35,7 @@ void block_hasher::put(bytes_view piece) {
   const std::size_t size = buffer_.size();
   if (filled_ != 0) {
     const std::size_t taken = std::min(size - filled_, piece.size());
-    std::memcpy(buffer_.data() + filled_, piece.data(), taken);
+    if (taken != 0) std::memcpy(buffer_.data() + filled_, piece.data(), taken);
     filled_ += taken;
     piece.remove_prefix(taken);
     if (filled_ < size) return;

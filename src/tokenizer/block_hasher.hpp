@@ -22,6 +22,10 @@ class block_hasher {
   // Starts a chain; `out` is owned by the caller and outlives finish().
   void begin(prefix_chain& out, std::uint64_t seed);
   void put(bytes_view piece);
+  void put(char byte) {
+    buffer_[filled_++] = byte;
+    if (filled_ == buffer_.size()) put(bytes_view());
+  }
   // Tokens that this place of the stream has beside those of its bytes: an image. They go to the block
   // that the next byte belongs to, so a block that counts them holds all that came before.
   void extra_tokens(std::uint64_t tokens);

@@ -38,8 +38,11 @@ void prompt_writer::hash(bytes_view bytes) {
 }
 
 void prompt_writer::mark(frame f) {
-  const char byte = static_cast<char>(f);
-  text({&byte, 1});
+  ++text_bytes_;
+  if (!open_) return;
+  ++chained_text_;
+  ++hashed_bytes_;
+  hasher_.put(static_cast<char>(f));
 }
 
 void prompt_writer::text(bytes_view raw) {

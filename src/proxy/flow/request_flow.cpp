@@ -42,10 +42,10 @@ request_flow::request_flow(const config& settings, retry_budget& budget, handoff
   deadlines_.total = after(accepted, settings.timeouts.total);
 }
 
-void request_flow::on(const event& e, instant now, actions& out) {
+void request_flow::on(event&& e, instant now, actions& out) {
   if (state_ == state::done) return;
   if (state_ == state::closing) return close_handoff(e, now, out);
-  std::visit([&](const auto& what) { handle(what, now, out); }, e);
+  std::visit([&](auto&& what) { handle(std::move(what), now, out); }, std::move(e));
 }
 
 instant request_flow::deadline() const {
@@ -79,9 +79,9 @@ void request_flow::handle(const body_ready& e, instant now, actions& out) {
 
 void request_flow::handle(const not_picked& e, instant now, actions& out) { fail(e.error, now, out); }
 
-void request_flow::handle(const picked& e, instant now, actions& out) {
+void request_flow::handle(picked&& e, instant now, actions& out) {
   if (state_ != state::deciding) return;
-  plan_ = e.chosen;
+  plan_ = std::move(e.chosen);
   assert(!plan_.candidates.empty());
   record_.by = plan_.by;
   record_.chosen = plan_.why;

@@ -43,9 +43,10 @@ class request_flow {
   request_flow(const config& settings, retry_budget& budget, handoff::ledger& book, api_kind api,
                instant accepted);
 
-  // Takes one event and appends what is to be done, in order. Bytes named by write actions stay valid
-  // until flushed() or the destruction of the flow; those inside an engine_bytes event as long as it.
-  void on(const event& e, instant now, actions& out);
+  // Takes one event, and over what it holds, and appends what is to be done, in order. Bytes named by write
+  // actions stay valid until flushed() or the destruction of the flow; those inside an engine_bytes event as
+  // long as it.
+  void on(event&& e, instant now, actions& out);
 
   // Everything named by write actions was written or copied.
   void flushed() { kept_.clear(); }
@@ -90,7 +91,7 @@ class request_flow {
  private:
   void handle(const refused&, instant, actions&);
   void handle(const body_ready&, instant, actions&);
-  void handle(const picked&, instant, actions&);
+  void handle(picked&&, instant, actions&);
   void handle(const not_picked&, instant, actions&);
   void handle(const engine_connected&, instant, actions&);
   void handle(const engine_unreachable&, instant, actions&);

@@ -37,9 +37,12 @@ struct field {
   field_kind kind = field_kind::unread;
 };
 
-// ASCII case-insensitive equality. Inline, since most pairs differ in length or in their first letter.
+// ASCII case-insensitive equality. Inline, since most pairs differ in length or in their first letter, and
+// most others not even in case.
 inline bool iequals(bytes_view a, bytes_view b) {
   if (a.size() != b.size()) return false;
+  if (!a.empty() && chars::lower(a[0]) != chars::lower(b[0])) return false;
+  if (a == b) return true;
   for (std::size_t i = 0; i < a.size(); ++i) {
     if (chars::lower(a[i]) != chars::lower(b[i])) return false;
   }

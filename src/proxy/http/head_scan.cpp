@@ -120,22 +120,25 @@ scan_failure scan_fields(bytes_view rest, std::size_t max_fields, known_lines& k
   fields.clear();
   known.rewind();
   for (;;) {
-    field f;
-    if (std::size_t size = 0; known.take(rest, f, size)) {
+    field& f = fields.emplace_back();
+    bytes_view line;
+    std::size_t size = 0;
+    const bool is_known = known.take(rest, f, size);
+    if (!is_known) line = cut_line(rest);
+    if (!is_known && line.empty()) break;
+    if (fields.size() > max_fields) return {reason::head_too_large, "there are too many headers"};
+    if (is_known) {
       unread.skip(rest.substr(0, size));
       rest.remove_prefix(size);
     } else {
-      const bytes_view line = cut_line(rest);
-      if (line.empty()) break;
       if (const scan_failure e = scan_field(line, f)) return e;
       f.kind = kind_of(f.name);
-      if (const scan_failure e = read_framing_field(f, framing)) return e;
       known.pass(f.name);
     }
-    if (fields.size() == max_fields) return {reason::head_too_large, "there are too many headers"};
+    if (const scan_failure e = read_framing_field(f, framing)) return e;
     framing.name_sizes |= std::uint64_t{1} << f.name.size() % 64;
-    fields.push_back(f);
   }
+  fields.pop_back();
   unread.end();
   return fine;
 }

@@ -7,11 +7,10 @@ namespace penstock::http {
 void known_lines::remember(head_collector& raw, const std::vector<field>& fields, std::size_t most_bytes,
                            std::size_t most_fields) {
   const bytes_view head = raw.bytes();
-  lines_.clear();
   next_ = 0;
   if (head.size() > most_bytes || fields.size() > most_fields) {
     std::string().swap(bytes_);
-    return;
+    return lines_.clear();
   }
   const auto offset = [](bytes_view part, bytes_view of) {
     return static_cast<std::uint32_t>(part.data() - of.data());
@@ -29,8 +28,7 @@ void known_lines::remember(head_collector& raw, const std::vector<field>& fields
                  .value_size = static_cast<std::uint32_t>(f.value.size()),
                  .plain = f.plain,
                  .kind = f.kind};
-    if (is_hop_by_hop(f.kind) || f.kind == field_kind::host || f.kind == field_kind::expect)
-      lines_[i].size = 0;
+    if (is_hop_by_hop(f.kind)) lines_[i].size = 0;
     end = begin;
   }
   raw.exchange(bytes_);

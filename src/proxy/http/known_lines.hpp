@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,8 +27,13 @@ class known_lines {
   bool take(bytes_view rest, field& out, std::size_t& size) {
     for (std::size_t i = next_; i < lines_.size() && i < next_ + 2; ++i) {
       const line& l = lines_[i];
-      if (l.size == 0 || rest.substr(0, l.size) != bytes_view(bytes_).substr(l.begin, l.size)) continue;
-      out = {rest.substr(0, l.name), rest.substr(l.value, l.value_size), l.plain, l.kind};
+      if (l.size == 0 || l.size > rest.size() ||
+          std::memcmp(rest.data(), bytes_.data() + l.begin, l.size) != 0)
+        continue;
+      out.name = {rest.data(), l.name};
+      out.value = {rest.data() + l.value, l.value_size};
+      out.plain = l.plain;
+      out.kind = l.kind;
       size = l.size;
       next_ = i + 1;
       return true;

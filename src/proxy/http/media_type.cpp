@@ -40,6 +40,7 @@ bool cut_parameter(bytes_view& rest, parameter& out) {
 }
 
 media_type read_media_type(bytes_view value) {
+  if (value == "application/json") return media_type::json;
   const std::size_t semicolon = value.find(';');
   const bytes_view essence = trimmed(value.substr(0, semicolon));
   const bool json = iequals(essence, "application/json");

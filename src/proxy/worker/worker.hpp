@@ -124,7 +124,7 @@ class worker final : public driver_events {
   void request_timer(client_connection& c, instant now);
 
   // worker_engine.cpp: flows and engines
-  void drive(exchange& x, const flow::event& e);
+  void drive(exchange& x, flow::event&& e);
   void follow_up(flow::event e) { followups_.push_back(std::move(e)); }
   void execute(exchange& x, const flow::action& a);
   void decide(exchange& x);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <functional>
 #include <utility>
 
@@ -14,6 +15,22 @@ namespace penstock::worker {
 namespace {
 
 std::uint64_t request_id_hash(bytes_view id) { return std::hash<std::string_view>{}(id) | 1; }
+
+constexpr std::size_t hex_digits = 16;
+
+// All digits at once: each byte of a word becomes one half byte, and that its digit.
+void append_hex(std::string& out, std::uint64_t bits) {
+  const auto digits = [](std::uint64_t half) {
+    half = (half | half << 16) & 0x0000ffff0000ffff;
+    half = (half | half << 8) & 0x00ff00ff00ff00ff;
+    half = (half | half << 4) & 0x0f0f0f0f0f0f0f0f;
+    const std::uint64_t letters = ((half + 0x0606060606060606) >> 4) & 0x0101010101010101;
+    half += 0x3030303030303030 + letters * ('a' - '0' - 10);
+    return std::endian::native == std::endian::little ? __builtin_bswap64(half) : half;
+  };
+  const std::uint64_t text[2] = {digits(bits >> 32), digits(bits & 0xffffffff)};
+  out.append(reinterpret_cast<const char*>(text), sizeof text);
+}
 
 }  // namespace
 
@@ -277,13 +294,9 @@ void worker::send_local(client_connection& c, account_record record, std::string
 }
 
 std::string worker::mint_request_id() {
-  constexpr std::string_view prefix = "req-", digits = "0123456789abcdef";
-  std::string id(prefix.size() + 32, '-');
-  std::copy(prefix.begin(), prefix.end(), id.begin());
-  for (std::size_t at = prefix.size(); at < id.size(); at += 16) {
-    std::uint64_t bits = rng_.next();
-    for (std::size_t i = 16; i-- > 0; bits >>= 4) id[at + i] = digits[bits & 15];
-  }
+  std::string id = "req-";
+  id.reserve(id.size() + 2 * hex_digits);
+  for (int i = 0; i < 2; ++i) append_hex(id, rng_.next());
   return id;
 }
 

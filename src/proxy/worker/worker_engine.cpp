@@ -19,17 +19,17 @@ constexpr std::size_t joined_body = 4 * 1024, usual_head = 1536;
 }  // namespace
 
 // Gives a flow one event, carries out its actions, and then what those caused at once.
-void worker::drive(exchange& x, const flow::event& e) {
+void worker::drive(exchange& x, flow::event&& e) {
   actions_.clear();
-  x.flow.on(e, io_.now(), actions_);
+  x.flow.on(std::move(e), io_.now(), actions_);
   for (const flow::action& a : actions_) execute(x, a);
   while (!followups_.empty()) {
-    const flow::event next = std::move(followups_.front());
+    flow::event next = std::move(followups_.front());
     followups_.erase(followups_.begin());
     actions_.clear();
     // What deciding cost is part of our share of TTFT.
     const bool decided = std::holds_alternative<flow::picked>(next);
-    x.flow.on(next, decided ? io_.precise_now() : io_.now(), actions_);
+    x.flow.on(std::move(next), decided ? io_.precise_now() : io_.now(), actions_);
     for (const flow::action& a : actions_) execute(x, a);
   }
   x.kept.set(x.flow.held_bytes());

@@ -53,7 +53,7 @@ class bench {
   // Gives the event and returns its actions as one line: "drop_engine, connect(fresh)".
   std::string on(const event& e) {
     actions out;
-    flow.on(e, now, out);
+    flow.on(event(e), now, out);
     std::string line;
     for (const action& a : out) {
       if (!line.empty()) line += ", ";
