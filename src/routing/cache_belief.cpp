@@ -6,6 +6,9 @@ namespace penstock::routing {
 namespace {
 
 constexpr double lowered_by = 1.0 / 16;    // of the way, for one answer
+constexpr double edge_share = 0.75;        // of the capacity: what lies between is its edge
+constexpr double restored_by = 1.0 / 384;  // of the capacity, for a hit at the edge: a third of a mean miss
+constexpr double missing_step = 1.0 / 16, much_missing = 0.25;
 constexpr double counters_step = 1.0 / 8;  // of the capacity, for one comparison
 constexpr double least_share = 0.25;       // of a capacity that the engine itself tells
 constexpr double most_times = 64;          // what a host tier may add to it
@@ -35,8 +38,14 @@ cache_belief learn_from_answer(cache_belief b, const cache_sample& s) {
   const bool missed = told && cached + static_cast<double>(least_told_tokens) / 2 < held * rounding;
   const bool near = distance <= b.capacity * near_share;
   if (told && near) trust_in(b, missed ? cached / held : 1, trust_step);
-  if (missed && !near && distance < b.capacity) {
-    b.capacity = bounded(b, b.capacity - lowered_by * (b.capacity - distance));
+  if (told && !near && distance < b.capacity) {
+    b.missing += missing_step * ((missed ? 1.0 : 0.0) - b.missing);
+    const bool edge = distance > b.capacity * edge_share;
+    if (missed && (edge || b.missing > much_missing)) {
+      b.capacity = bounded(b, b.capacity - lowered_by * (b.capacity - distance));
+    } else if (!missed && edge && b.base_known && b.capacity < b.base) {
+      b.capacity = std::min(b.capacity * (1 + restored_by), b.base);
+    }
   }
   // More than half of what was taken to be evicted was there.
   const auto ghost = static_cast<double>(s.ghost_tokens),

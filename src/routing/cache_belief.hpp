@@ -29,6 +29,7 @@ struct cache_belief {
   double capacity = 0, base = 0;
   bool base_known = false;  // from metrics: evidence may lower it to a quarter, no further
   double trust = 1;         // share of the nearest believed tokens that the engine really had
+  double missing = 0;       // of the answers about farther ones: those that contradicted the belief
 };
 
 // Fewer tokens are within the rounding of blocks and of the estimate.
@@ -36,7 +37,10 @@ inline constexpr std::uint64_t least_told_tokens = 512;
 
 // After an answer with cached_tokens. Raised at once to a distance that the engine was seen to hold, for a
 // belief that is too small is ruinous; lowered by a 16th of the way to one that it had evicted, for a
-// single miss has other causes too. Trust learns from blocks so near that no capacity explains a miss: an
+// single miss has other causes too: a prompt is looked up when its turn comes, and running sequences push out
+// more than their age says. Misses far below the capacity count only while they are many, and hits at its edge
+// raise it again where it is below the engine's own figure: what is believed to be gone is not asked for, so
+// nothing else could. Trust learns from blocks so near that no capacity explains a miss: an
 // engine without a prefix cache, or one that sees other tokens than we do.
 cache_belief learn_from_answer(cache_belief b, const cache_sample& s);
 

@@ -92,6 +92,7 @@ void prefix_table::adopt(endpoint_id id, std::uint64_t capacity_tokens, double s
     s.base.store(base, relaxed);
     s.capacity.store(units, relaxed);
     s.trust.store(1, relaxed);
+    s.missing.store(0, relaxed);
     s.seen_queries.store(0, relaxed);
   }
   if (!(started_s > 0) || !(started_s < 1e11)) return;

@@ -118,7 +118,7 @@ class prefix_table {
     std::atomic<std::uint64_t> capacity{0};  // units, as learned
     std::atomic<std::uint64_t> base{0};      // units, as told: known 1 | fixed 1 | units 62
     std::atomic<std::uint64_t> started_ms{0};
-    std::atomic<float> trust{1};
+    std::atomic<float> trust{1}, missing{0};
     // Since the counters were last compared: what was believed, and how many answers told for themselves.
     std::atomic<std::uint64_t> believed_hits{0}, believed_queries{0}, told{0};
     std::atomic<std::uint64_t> seen_hits{0}, seen_queries{0};  // the engine's counters then

@@ -27,8 +27,10 @@ void prefix_table::revise(endpoint_id id, Learn learn) {
   b.base_known = (base & known_bit) != 0;
   b.capacity = static_cast<double>(units) * 16;
   b.trust = static_cast<double>(s.trust.load(relaxed));
+  b.missing = static_cast<double>(s.missing.load(relaxed));
   const cache_belief next = learn(b);
   s.trust.store(static_cast<float>(next.trust), relaxed);
+  s.missing.store(static_cast<float>(next.missing), relaxed);
   if ((base & fixed_bit) == 0 && next.capacity != b.capacity) {
     s.capacity.store(std::max<std::uint64_t>(static_cast<std::uint64_t>(next.capacity / 16), 1), relaxed);
   }
