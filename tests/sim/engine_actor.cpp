@@ -16,7 +16,9 @@ void engine_actor::got(socket_id link, bytes_view bytes) {
   take(found->second);
 }
 
-void engine_actor::closed(socket_id link, bool) {
+// As uvicorn: a half that the client closed ends the other, behind what was written.
+void engine_actor::closed(socket_id link, bool reset) {
+  if (!reset) world_.finish(link);
   const auto found = links_.find(key(link));
   if (found == links_.end()) return;
   links_.erase(found);

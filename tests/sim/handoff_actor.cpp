@@ -175,8 +175,15 @@ std::string handoff_actor::answer_of(std::uint64_t lease, const std::string& nam
 
 void handoff_actor::grant(const job& j, const std::string& name) {
   const std::uint64_t id = book_.leases.size() + 1;
-  book_.leases[id] = {.until = world_.now() + legs_.lease, .name = name};
+  book_.leases[id] = {.until = world_.now() + legs_.lease, .name = name, .request = j.id};
   answer_slowly(j, answer_of(id, name), id);
+}
+
+void handoff_actor::note_heard(std::uint64_t lease, socket_id link) {
+  world_.when_heard(link, [this, lease](hearing how) {
+    book_.leases[lease].told = how == hearing::whole;
+    book_.leases[lease].cut = how == hearing::closed;
+  });
 }
 
 // The head and a bit at once, the rest in its time. `lease`: of which it tells; 0: of none.
@@ -184,9 +191,7 @@ void handoff_actor::answer_slowly(const job& j, const std::string& body, std::ui
   world_.send(j.link,
               fmt::format("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
                           body.size()));
-  if (lease != 0)
-    world_.when_heard(j.link,
-                      [this, lease](hearing how) { book_.leases[lease].told = how == hearing::whole; });
+  if (lease != 0) note_heard(lease, j.link);
   world_.send(j.link, body.substr(0, 10));
   world_.at(world_.jitter(legs_.answer_time), [this, j, rest = body.substr(10)] {
     if (links_.find(key(j.link)) != links_.end()) world_.send(j.link, rest);

@@ -16,8 +16,10 @@ namespace sim {
 struct lease_book {
   struct pinned {
     instant until{};
-    std::string name;      // what the prefill leg called it, if it did
+    std::string name;  // what the prefill leg called it, if it did
+    std::uint64_t request = 0;
     bool told = false;     // the head of the prefill answer came to the proxy
+    bool cut = false;      // ... or was on its way when that had closed
     bool fetched = false;  // or freed by who was to fetch
   };
   std::map<std::uint64_t, pinned> leases;
@@ -48,6 +50,7 @@ class handoff_actor final : public engine_actor {
   void prefill(const job& j, const std::string& name);
   void finish_with_prefill(const job& j);
   void grant(const job& j, const std::string& name);
+  void note_heard(std::uint64_t lease, socket_id link);
   std::string answer_of(std::uint64_t lease, const std::string& name) const;
   void answer_slowly(const job& j, const std::string& body, std::uint64_t lease);
 

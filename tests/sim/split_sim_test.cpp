@@ -88,7 +88,13 @@ std::vector<std::string> run_seed(std::uint64_t seed, connector_kind connector, 
            m.handoffs_closed[static_cast<std::size_t>(closing::lapsed)];
   }
   std::uint64_t stranded = 0;
-  for (const auto& [id, l] : book.leases) stranded += l.told && !l.fetched;
+  for (const auto& [id, l] : book.leases) {
+    stranded += l.told && !l.fetched;
+    // A client that leaves is no reason to hear an engine no more.
+    if (l.cut && told.ended[fmt::format("id-{}", l.request)] == penstock::reason::client_gone)
+      wrong.push_back(
+          fmt::format("request {}: its client left, and its prefill answer was not heard", l.request));
+  }
   did.leases += book.leases.size();
   if (stranded > lost)
     wrong.push_back(fmt::format("{} leases ran out, the ledger knows of {}", stranded, lost));

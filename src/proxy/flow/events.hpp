@@ -111,6 +111,7 @@ enum class action_kind : std::uint8_t {
   resume_engine,
   keep_engine,    // the engine's connection may serve again
   drop_engine,    // close the engine's connection at once
+  hang_up,        // close our half of it: the engine stops, and what it has written still comes
   give_up_work,   // withdraw what dispatch booked
   complete_work,  // the answer ended well: tell routing the usage
   engine_failed,  // passive health: request_flow::engine_fault() says how
@@ -122,9 +123,9 @@ enum class action_kind : std::uint8_t {
 struct action {
   action_kind kind = action_kind::finish;
   bool flag = false;
-  leg of =
-      leg::answer;     // of connect, dispatch, send_request, keep, drop, give_up, complete and engine_failed
-  endpoint_id engine;  // of engine_failed and a prefill's complete_work: the flow may aim elsewhere by now
+  leg of = leg::answer;  // of connect, dispatch, send_request, keep, drop, hang_up, give_up, complete,
+                         // engine_failed
+  endpoint_id engine;    // of engine_failed and a prefill's complete_work: the flow may aim elsewhere by now
   bytes_view bytes;
 };
 

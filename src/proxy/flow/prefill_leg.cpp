@@ -22,6 +22,7 @@ prefill_leg::prefill_leg(connector_kind connector, api_kind api, endpoint_id pre
 prefill_outcome prefill_leg::on(const engine_connected& e) {
   if (state_ != prefill_state::connecting) return prefill_outcome::none;
   reused_ = e.reused;
+  sent_ = false;
   state_ = prefill_state::waiting;
   return prefill_outcome::connected;
 }

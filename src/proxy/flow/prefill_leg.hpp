@@ -52,6 +52,7 @@ class prefill_leg {
   void connect_by(instant deadline) { connect_ = deadline; }
   prefill_outcome on(const engine_connected& e);
   prefill_outcome on(const engine_unreachable& e);
+  void on(const request_sent&) { sent_ = state_ == prefill_state::waiting; }
   prefill_outcome on(const engine_head& e, instant now);
   prefill_outcome on(const engine_bytes& e);
   prefill_outcome on(const engine_end& e);
@@ -65,6 +66,8 @@ class prefill_leg {
   endpoint_id endpoint() const { return prefill_; }
   instant deadline() const { return state_ == prefill_state::connecting ? connect_ : never; }
   bool has_connection() const { return state_ < prefill_state::handed; }
+  // No answer has come, but one may be on its way.
+  bool may_answer() const { return state_ == prefill_state::waiting && sent_; }
   bool booked() const { return state_ == prefill_state::waiting || state_ == prefill_state::reading; }
 
   // Bytes of the engine's answer that are kept, for the budget of buffers.
@@ -102,6 +105,7 @@ class prefill_leg {
   api_kind api_;
   prefill_state state_ = prefill_state::connecting;
   bool reused_ = false, tried_again_ = false, cached_known_ = false;
+  bool sent_ = false;  // the request is whole with the engine
 };
 
 }  // namespace penstock::flow

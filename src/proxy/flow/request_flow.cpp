@@ -174,6 +174,7 @@ void request_flow::handle(const engine_unreachable& e, instant now, actions& out
 
 void request_flow::handle(const request_sent& e, instant now, actions& out) {
   if (record_.sent == instant{}) record_.sent = now;
+  if (e.of == leg::prefill && prefill_ != nullptr) prefill_->on(e);
   if (e.of != leg::answer) return;
   if (prefill_ != nullptr && now >= delivery_deadline()) return handoff_late(now, out);
   delivered_ = true;
@@ -435,6 +436,11 @@ void request_flow::handle(const client_gone& e, instant now, actions& out) {
   record_.events = scanner_.events();
   record_.oversized_events = scanner_.oversized();
   if (between_legs()) return begin_closing(now);
+  if (answer_may_cross()) {
+    begin_closing(now);
+    hung_up_ = true;
+    return out.push_back({.kind = action_kind::hang_up, .of = leg::prefill});
+  }
   release_engine(false, out);
   state_ = state::done;
   out.push_back({.kind = action_kind::abort_answer});

@@ -164,12 +164,15 @@ class request_flow {
   void relay_corrected(bytes_view body, actions& out);
   void release_usage(actions& out);
   token_usage true_usage(token_usage told) const;
+  bool freed_by_delivery() const;
   bool between_legs() const;
+  bool answer_may_cross() const;
   void begin_closing(instant now);
   void close_handoff(const event& e, instant now, actions& out);
   void close_connected(instant now, actions& out);
   void close_unreachable(instant now, actions& out);
   void close_prefill(prefill_outcome what, instant now, actions& out);
+  void close_handed(prefill_outcome what, instant now, actions& out);
   void end_closing(handoff::closing how, actions& out);
 
   // request_flow_gate.cpp: both legs at once, and what the decode leg says too early
@@ -233,6 +236,7 @@ class request_flow {
   bool first_token_told_ = false;
   bool closing_connect_ = false;  // while closing: a connection to the decode engine was asked for
   bool delivered_ = false;        // the answer leg's request is whole with its engine
+  bool hung_up_ = false;          // while closing: on the prefill engine
   bool reframed_ = false;         // the answer's body is not of the engine's length
   bool as_events_ = false;        // the engine's answer was whole, the client gets it as a stream
 };

@@ -329,11 +329,22 @@ token_usage request_flow::true_usage(token_usage told) const {
 
 // --- a client that left between the legs ----------------------------------------------------------------
 
+// A decode request would free what the prefill engine holds for us, and none was delivered yet.
+bool request_flow::freed_by_delivery() const {
+  return prefill_ != nullptr && !delivered_ && !committed_ && handoff::row(plan_.connector).freed_by_delivery;
+}
+
 // From the first byte of the prefill answer on the engine holds blocks, until a decode request was delivered.
 bool request_flow::between_legs() const {
-  if (prefill_ == nullptr || delivered_ || committed_ || !handoff::row(plan_.connector).freed_by_delivery)
-    return false;
+  if (!freed_by_delivery()) return false;
   return prefill_->where() == prefill_state::reading || prefill_->where() == prefill_state::handed;
+}
+
+// The prefill engine is to stop at once. Should it have answered already, on the way or in the moment before
+// it notices, its blocks are freed like those of any other answer. With both legs at once the decode engine
+// frees them.
+bool request_flow::answer_may_cross() const {
+  return freed_by_delivery() && !concurrent() && prefill_->may_answer();
 }
 
 void request_flow::begin_closing(instant now) {
@@ -356,6 +367,7 @@ void request_flow::close_handoff(const event& e, instant now, actions& out) {
   }
   if (leg_of(e) == leg::prefill) {
     prefill_outcome what = prefill_outcome::none;
+    if (const auto* head = std::get_if<engine_head>(&e)) what = prefill_->on(*head, now);
     if (const auto* bytes = std::get_if<engine_bytes>(&e)) what = prefill_->on(*bytes);
     if (const auto* end = std::get_if<engine_end>(&e)) what = prefill_->on(*end);
     if (const auto* lost = std::get_if<engine_lost>(&e)) what = prefill_->on(*lost);
@@ -392,25 +404,29 @@ void request_flow::close_unreachable(instant now, actions& out) {
 void request_flow::close_prefill(prefill_outcome what, instant now, actions& out) {
   switch (what) {
     case prefill_outcome::handed:
-      record_.prefill_done = now;
-      out.push_back({.kind = action_kind::complete_work, .of = leg::prefill, .engine = prefill_->endpoint()});
-      out.push_back({.kind = action_kind::keep_engine, .of = leg::prefill});
-      if (concurrent()) return;  // its partner was asked long ago
-      closing_connect_ = true;
-      deadlines_.connect = after(now, settings_.timeouts.connect);
-      out.push_back({.kind = action_kind::connect});
-      return;
     case prefill_outcome::no_params:
-    case prefill_outcome::finished:
-      out.push_back({.kind = action_kind::complete_work, .of = leg::prefill, .engine = prefill_->endpoint()});
-      out.push_back({.kind = action_kind::keep_engine, .of = leg::prefill});
-      return end_closing(what == prefill_outcome::finished ? closing::complete : closing::expired, out);
+    case prefill_outcome::finished: return close_handed(what, now, out);
+    case prefill_outcome::refused: return end_closing(closing::expired, out);
+    case prefill_outcome::stale:
     case prefill_outcome::died:
     case prefill_outcome::failed:
       drop_prefill(out);
       return end_closing(prefill_->lease().spent() ? closing::lapsed : closing::expired, out);
     default: return;
   }
+}
+
+// It is whole.
+void request_flow::close_handed(prefill_outcome what, instant now, actions& out) {
+  record_.prefill_done = now;
+  out.push_back({.kind = action_kind::complete_work, .of = leg::prefill, .engine = prefill_->endpoint()});
+  out.push_back({.kind = hung_up_ ? action_kind::drop_engine : action_kind::keep_engine, .of = leg::prefill});
+  if (what == prefill_outcome::finished) return end_closing(closing::complete, out);
+  if (what == prefill_outcome::no_params) return end_closing(closing::expired, out);
+  if (concurrent()) return;  // its partner was asked long ago
+  closing_connect_ = true;
+  deadlines_.connect = after(now, settings_.timeouts.connect);
+  out.push_back({.kind = action_kind::connect});
 }
 
 void request_flow::end_closing(closing how, actions& out) {

@@ -74,6 +74,7 @@ void worker::execute(exchange& x, const flow::action& a) {
       forget_followups(a.of);
       if (engine_connection* e = engine_at(x, a.of)) drop(*e, false);
       return;
+    case kind::hang_up: return io_.finish_sending(engine_at(x, a.of)->socket);
     case kind::give_up_work: (a.of == flow::leg::answer ? x.work : x.prefill->work) = {}; return;
     case kind::complete_work:
       return a.of == flow::leg::answer ? complete_work(x) : complete_prefill(x, a.engine);

@@ -26,11 +26,11 @@ inline config settings() {
 }
 
 inline std::string_view name(action_kind k) {
-  constexpr std::string_view names[] = {"decide",        "connect",       "dispatch",     "send_request",
-                                        "first_token",   "answer_head",   "write",        "answer_error",
-                                        "end_answer",    "abort_answer",  "pause_engine", "resume_engine",
-                                        "keep_engine",   "drop_engine",   "give_up_work", "complete_work",
-                                        "engine_failed", "adopt_prefill", "pair_failed",  "finish"};
+  constexpr std::string_view names[] = {
+      "decide",        "connect",      "dispatch",   "send_request", "first_token",   "answer_head",
+      "write",         "answer_error", "end_answer", "abort_answer", "pause_engine",  "resume_engine",
+      "keep_engine",   "drop_engine",  "hang_up",    "give_up_work", "complete_work", "engine_failed",
+      "adopt_prefill", "pair_failed",  "finish"};
   return names[static_cast<std::size_t>(k)];
 }
 

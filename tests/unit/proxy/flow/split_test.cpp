@@ -125,6 +125,14 @@ const std::vector<place>& places() {
          b.head();
          b.bytes(token);
        }},
+      {"closing, prefill engine hung up on", [](auto& b) { b.to_prefill_sent(), left(b); }},
+      {"closing, prefill engine hung up on, its answer under way",
+       [](auto& b) {
+         b.to_prefill_sent();
+         left(b);
+         b.prefill_head();
+         b.on(engine_bytes{testing::bench::handed_body, leg::prefill});
+       }},
       {"closing, prefill answer under way",
        [](auto& b) {
          b.to_prefill_sent();

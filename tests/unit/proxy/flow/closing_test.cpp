@@ -1,0 +1,61 @@
+// How hand-offs are closed that nobody waits for any more: their client left, or their decode engine is
+// silent.
+#include <doctest/doctest.h>
+
+#include <functional>
+#include <vector>
+
+#include "unit/proxy/flow/bench.hpp"
+
+using namespace penstock;
+using namespace penstock::flow;
+using namespace penstock::flow::testing;
+using handoff::closing;
+
+TEST_CASE("split: a prefill answer that crosses its leaving client is delivered") {
+  testing::bench b;
+  b.to_prefill_sent();
+  CHECK(b.on(client_gone{}) == "prefill hang_up");
+  CHECK(b.flow.where() == state::closing);
+  CHECK(b.engines[1] == 1);
+  b.handed();
+  CHECK(b.engines[1] == 0);  // half closed, it serves nobody again
+  CHECK(b.on(engine_connected{false}) == "send_request");
+  CHECK(b.on(request_sent{}) == "drop_engine, finish");
+  CHECK(b.book.closed(closing::delivered) == 1);
+  CHECK(b.booked == 0);
+  CHECK(b.why() == reason::client_gone);
+  CHECK(b.flow.record().handoff == "delivered");
+}
+
+TEST_CASE("split: an engine that was hung up on and did not answer leaves nothing behind") {
+  const std::vector<std::function<void(testing::bench&)>> ends = {
+      [](auto& b) {
+        b.on(engine_lost{false, leg::prefill});
+      },
+      [](auto& b) { b.prefill_head(400); },
+      [](auto& b) { b.wait(5s); },
+  };
+  for (const bool reused : {false, true})
+    for (std::size_t i = 0; i < ends.size(); ++i) {
+      CAPTURE(i);
+      testing::bench b;
+      b.to_prefill_sent(2, 1, reused);
+      b.on(client_gone{});
+      ends[i](b);
+      CHECK(b.done());
+      CHECK(b.booked == 0);
+      CHECK(b.engines[0] + b.engines[1] == 0);
+      CHECK(b.book.opened() == 0);
+      CHECK(b.faults.empty());
+      CHECK(b.flow.record().handoff.empty());
+    }
+}
+
+TEST_CASE("split: a request that its prefill engine has not whole is cut with its connection") {
+  testing::bench b;
+  b.to_prefilling();
+  b.on(engine_connected{false, leg::prefill});
+  CHECK(b.on(client_gone{}) == "prefill give_up_work, prefill drop_engine, abort_answer, finish");
+  CHECK(at_rest(b));
+}
