@@ -80,6 +80,9 @@ class BothLeaving:
     async def test_while_the_transfer_takes_long(self):
         await self.leaves_while("decode", "slow-transfer=100000", self.granted)
 
+    async def test_while_the_decode_engine_has_not_begun(self):
+        await self.leaves_while("decode", "delay-head=20000", self.sent)
+
     test_between_the_legs_the_hand_off_is_delivered = None  # a state of serial dispatch: here both were asked
 
 
@@ -157,7 +160,31 @@ class MooncakeFaults(BothFaults, Mooncake, nixl.Faults):
 
 
 class MooncakeLeaving(BothLeaving, Mooncake, nixl.Leaving):
-    pass
+    async def test_while_the_blocks_wait_for_a_decode_engine_that_has_not_begun(self):
+        await self.leaves_while("decode", "delay-head=20000", self.granted)
+
+
+class MooncakeHanging(Mooncake, nixl.Fleet):
+    lease = 6
+
+    async def test_a_decode_engine_that_hangs_before_it_takes_its_leg(self):
+        """Nobody tells the prefill engine that the blocks are not wanted: they are held until the lease ends, and the ledger
+        says so."""
+        await self.engines()
+        proxy = await self.split_proxy(timeouts={"first_token": "1s"})
+        await self.assert_served(proxy, nixl.prompt(0))
+        for engine in self.decodes:
+            await self.break_with(engine, "decode:stall-after=0")
+        for i in range(3):
+            response = await self.post(proxy, "/v1/chat/completions", nixl.body(nixl.prompt(1 + i)))
+            self.assertEqual(response.status, 504)
+        lines = (await proxy.access_log(4))[1:]
+        self.assertEqual({(line["reason"], line["handoff"]) for line in lines}, {("first_token_timeout", "lapsed")})
+        states = [await self.leases(e) for e in self.prefills]
+        self.assertGreater(sum(len(s["open"]) for s in states), 0, states)
+        await self.until_all_closed(proxy, self.prefills, seconds=15)
+        states = [await self.leases(e) for e in self.prefills]
+        self.assertEqual(sum(s["expired"] for s in states), 3, states)
 
 
 class MooncakeLoad(Mooncake, nixl.Load):

@@ -57,8 +57,19 @@ exchange::~exchange() {
 }
 
 void exchange::abandon() {
-  if (result_ == outcome::open) result_ = outcome::aborted;
+  if (result_ == outcome::open) {
+    result_ = outcome::aborted;
+    if (!submitted_) decline();
+  }
   release();
+}
+
+// Cut before the engine began with it. vLLM tells the prefill engine all the same that the blocks are not
+// wanted: request_finished() of its NIXL and Mooncake connectors then asks for none of them.
+void exchange::decline() {
+  if (setup_.leg.kind != leg_kind::decode) return;
+  for (std::uint32_t i = 0; i < setup_.leg.ids.size(); ++i)
+    const kv_load declined(setup_.kv->loader(), setup_.leg, i, [](kv_load_result) {});
 }
 
 void exchange::release() {
@@ -77,6 +88,7 @@ void exchange::open() {
 }
 
 void exchange::submit() {
+  submitted_ = true;
   const engine_request& r = setup_.request;
   const bool generates = r.api <= engine_api::messages;
   for (std::uint32_t p = 0; p < r.prompts.size(); ++p) {

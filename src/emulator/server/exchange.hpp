@@ -87,6 +87,7 @@ class exchange final : public token_sink {
   void finish();
   void finish_whole();
   void release();
+  void decline();
   usage_counts usage_of(const choice& c) const;
   usage_counts total_usage() const;
 
@@ -98,7 +99,7 @@ class exchange final : public token_sink {
   answer_shape::events events_;  // scratch
   std::uint32_t generated_ = 0;
   std::size_t unfinished_ = 0;
-  bool stalled_ = false;
+  bool stalled_ = false, submitted_ = false;
   outcome result_ = outcome::open;
 };
 

@@ -23,8 +23,11 @@ void kv_agent::stop() {
 
 std::string kv_agent::grant(const prefilled& p) {
   const kv_lease& lease = source_.grant(p.id, p.sequence, p.content, p.tokens);
-  return to_json(options_.connector, {source_.engine_id(), lease.id, source_.host(), source_.port(),
-                                      lease.blocks, p.tokens, p.cached, p.number, p.first_token});
+  std::string told =
+      to_json(options_.connector, {source_.engine_id(), lease.id, source_.host(), source_.port(),
+                                   lease.blocks, p.tokens, p.cached, p.number, p.first_token});
+  source_.free_declined(p.id);
+  return told;
 }
 
 std::string kv_agent::leases_json(const engine_counters& engine, instant now) const {

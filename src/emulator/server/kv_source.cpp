@@ -176,6 +176,10 @@ const kv_lease& kv_source::grant(std::string id, std::uint64_t sequence, std::ui
   return *leases_.find(id);
 }
 
+void kv_source::free_declined(const std::string& id) {
+  if (declined_.erase(id) != 0) close(id, false);
+}
+
 void kv_source::expect(const std::string& id, meeting m) {
   const auto [e, added] =
       meetings_.try_emplace(id, expected{std::move(m), asio::steady_timer(acceptor_.get_executor())});
@@ -281,6 +285,8 @@ std::string kv_source::answer(std::string_view line, const std::shared_ptr<sessi
   // Who waited, or was about to, for a lease that is not there yet just stops waiting.
   const bool early =
       verb == "abort" && (drop_waiter(line, from) || may_come()) && leases_.find(line) == nullptr;
+  if (early && options_.connector == connector_kind::mooncake && under_way_.contains(std::string(line)))
+    declined_.emplace(line);
   if (verb == "done" || (verb == "abort" && !early)) close(std::string(line), verb == "done");
   return {};
 }

@@ -42,6 +42,9 @@ class kv_source {
   // Takes over the pinned blocks of a sequence that has finished: the lease of that id.
   const kv_lease& grant(std::string id, std::uint64_t sequence, std::uint64_t content, std::uint32_t tokens);
 
+  // Frees what was just granted, where its decode leg has said already that it does not want it.
+  void free_declined(const std::string& id);
+
   // A prefill leg that waits for its decode leg: `met` is called once that asks for the id, `closed` when its
   // lease ended, or with false when all of that took longer than a leg waits. Both in a later turn of the
   // loop. forget() calls it off.
@@ -57,7 +60,10 @@ class kv_source {
   // Prefill legs whose ids the proxy minted: one of a name at a time, until its lease ended.
   bool in_use(const std::string& id) const { return under_way_.contains(id) || leases_.find(id) != nullptr; }
   void begin_leg(const std::string& id) { under_way_.insert(id); }
-  void end_leg(const std::string& id) { under_way_.erase(id); }
+  void end_leg(const std::string& id) {
+    under_way_.erase(id);
+    declined_.erase(id);
+  }
 
   const std::string& engine_id() const { return engine_id_; }
   const std::string& host() const { return host_; }
@@ -99,6 +105,9 @@ class kv_source {
   std::set<std::shared_ptr<session>> sessions_;
   std::multimap<std::string, waiter, std::less<>> waiting_;  // decode legs, by lease
   std::set<std::string> under_way_;
+  // Mooncake: prefill legs under way whose decode leg does not want the blocks any more. Its engine asks for
+  // none of them, and that request waits until they are there (send_kv_to_decode).
+  std::set<std::string> declined_;
   std::map<std::string, expected> meetings_;
   std::map<std::string, std::function<void(bool)>> told_;  // closed, and not called yet
   std::string engine_id_, host_;

@@ -471,6 +471,7 @@ void request_flow::handle(const timer&, instant now, actions& out) {
     // An answer that comes is only long, or its client slow; a silent engine has a deadline of its own.
     if (has_engine_ && !committed_) report(fault::timeout, out);
     if (prefill_ != nullptr && prefill_->booked()) report(fault::timeout, out, leg::prefill);
+    decode_silent();
     return fail(describe(reason::total_timeout), now, out);
   }
   if (state_ == state::connecting && now >= deadlines_.connect) {
@@ -487,6 +488,7 @@ void request_flow::handle(const timer&, instant now, actions& out) {
   if (now >= deadlines_.first_token) {
     if (has_engine_ && !said_all()) report(fault::timeout, out);
     if (prefill_ != nullptr && prefill_->booked()) report(fault::timeout, out, leg::prefill);
+    decode_silent();
     return fail(describe(reason::first_token_timeout), now, out);
   }
   if (now >= deadlines_.next_event()) {

@@ -153,6 +153,7 @@ class request_flow {
   bool may_decode(instant now, actions& out);
   instant delivery_deadline() const;
   void handoff_late(instant now, actions& out);
+  void decode_silent();
   bool next_decode(instant now, actions& out);
   void decode_lost(bool read);
   bool may_ask(const candidate& c) const;

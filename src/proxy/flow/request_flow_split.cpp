@@ -214,6 +214,13 @@ void request_flow::handoff_late(instant now, actions& out) {
   fail(describe(reason::handoff_late), now, out);
 }
 
+// The decode engine has the request and let a deadline pass. It may hang, and then nobody tells the prefill
+// engine that the blocks are not wanted: with every connector they are held until the lease ends.
+void request_flow::decode_silent() {
+  const bool generates = state_ != state::waiting && state_ != state::holding;
+  if (prefill_ != nullptr && delivered_ && !generates) close_lease(closing::lapsed);
+}
+
 // The decode engine cannot be reached, and nothing was said to it: another one may read the same blocks.
 bool request_flow::next_decode(instant now, actions& out) {
   avoid(target().endpoint);

@@ -59,3 +59,23 @@ TEST_CASE("split: a request that its prefill engine has not whole is cut with it
   CHECK(b.on(client_gone{}) == "prefill give_up_work, prefill drop_engine, abort_answer, finish");
   CHECK(at_rest(b));
 }
+
+// vLLM frees them when a request is aborted that it knows of; one that hangs, when the lease ends.
+TEST_CASE("split: whether a decode engine that let a deadline pass frees the blocks nobody knows") {
+  for (const connector_kind connector : {connector_kind::nixl, connector_kind::mooncake})
+    for (const bool headed : {false, true}) {
+      testing::bench b;
+      b.connector = connector;
+      if (connector == connector_kind::nixl) {
+        b.to_decoding();
+      } else {
+        b.to_both_sent();
+        b.primed();
+      }
+      if (headed) b.head();
+      b.wait(30s);
+      CHECK(b.why() == reason::first_token_timeout);
+      CHECK(b.book.closed(closing::lapsed) == 1);
+      CHECK(at_rest(b));
+    }
+}
