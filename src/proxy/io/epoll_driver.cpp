@@ -196,7 +196,9 @@ std::size_t epoll_driver::write(worker::socket_id to, std::span<const bytes_view
     if (result < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) break;
-      fail_later(to, loss_of(errno));
+      e->how = loss_of(errno);
+      e->broken = !e->client;  // the kernel tells the error once: what is read next must not end in a FIN
+      fail_later(to, e->how);
       return total;
     }
     const auto taken = static_cast<std::size_t>(result);
@@ -302,16 +304,28 @@ void epoll_driver::run_pending() {
   for (const pending& p : running_) {
     entry* e = find(p.socket);
     if (e == nullptr) continue;
-    if (p.kind == pending_kind::connected) {
-      if (!e->connecting) continue;  // an event of the socket told it first
+    if (p.kind == pending_kind::lost) {
+      connection_broke(p.socket, *e, p.how);
+    } else if (e->connecting) {  // else an event of the socket told it first
       e->connecting = false;
       events_->connected(p.socket, worker::alpn::http1);
-    } else {
-      release(p.socket, *e);
-      events_->lost(p.socket, p.how);
     }
   }
   running_.clear();
+}
+
+// What an engine said before its connection broke is read first: one that refuses a request which it has not
+// read to its end answers and closes, and its kernel sends a reset behind the answer.
+void epoll_driver::connection_broke(worker::socket_id s, entry& e, worker::loss how) {
+  if (e.client || e.connecting || e.fd < 0) return lose(s, e, how);
+  e.broken = true;
+  e.how = how;
+  e.paused ? unwatch(e) : receive(s, true);
+}
+
+void epoll_driver::lose(worker::socket_id s, entry& e, worker::loss how) {
+  release(s, e);
+  events_->lost(s, how);
 }
 
 void epoll_driver::deliver(worker::socket_id s, std::uint32_t happened) {
@@ -322,8 +336,7 @@ void epoll_driver::deliver(worker::socket_id s, std::uint32_t happened) {
     int error = 0;
     socklen_t size = sizeof error;
     ::getsockopt(e->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-    release(s, *e);
-    return events_->lost(s, loss_of(error == 0 ? ECONNRESET : error));
+    return connection_broke(s, *e, loss_of(error == 0 ? ECONNRESET : error));
   }
   if ((happened & EPOLLOUT) != 0) {
     want(s, *e, e->interest & ~std::uint32_t{EPOLLOUT});
@@ -352,12 +365,12 @@ void epoll_driver::receive(worker::socket_id s, bool peer_left) {
     const ssize_t got = ::recv(e->fd, into.data(), into.size(), MSG_DONTWAIT);
     if (got < 0) {
       if (errno == EINTR) continue;
+      if (e->broken) return lose(s, *e, e->how);
       if (errno == EAGAIN || errno == EWOULDBLOCK) return;
-      const worker::loss how = loss_of(errno);
-      release(s, *e);
-      return events_->lost(s, how);
+      return lose(s, *e, loss_of(errno));
     }
     if (got == 0) {
+      if (e->broken) return lose(s, *e, e->how);
       e->finished = true;
       want(s, *e, e->interest & ~std::uint32_t{EPOLLRDHUP | EPOLLIN});
       return events_->finished(s);
@@ -376,10 +389,7 @@ void epoll_driver::connect_done(worker::socket_id s, entry& e) {
   int error = 0;
   socklen_t size = sizeof error;
   ::getsockopt(e.fd, SOL_SOCKET, SO_ERROR, &error, &size);
-  if (error != 0) {
-    release(s, e);
-    return events_->lost(s, loss_of(error));
-  }
+  if (error != 0) return lose(s, e, loss_of(error));
   e.connecting = false;
   want(s, e, EPOLLIN);
   events_->connected(s, worker::alpn::http1);

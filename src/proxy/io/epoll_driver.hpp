@@ -54,6 +54,8 @@ class epoll_driver final : public worker::driver {
     bool finished = false;      // everything up to a FIN was read, and that was told
     bool leaving_told = false;  // a FIN was told ahead of unread bytes
     bool unwatched = false;     // out of the set: it hung up and nobody reads from it
+    bool broken = false;        // of an engine: lost as told by `how`, once what it sent was read
+    worker::loss how{};
   };
   enum class pending_kind : std::uint8_t { connected, lost };
   struct pending {
@@ -70,6 +72,8 @@ class epoll_driver final : public worker::driver {
   void watch_again(worker::socket_id s, entry& e);
   void fail_later(worker::socket_id s, worker::loss how);
   void release(worker::socket_id s, entry& e);
+  void connection_broke(worker::socket_id s, entry& e, worker::loss how);
+  void lose(worker::socket_id s, entry& e, worker::loss how);
   void deliver(worker::socket_id s, std::uint32_t happened);
   void receive(worker::socket_id s, bool peer_left);
   void connect_done(worker::socket_id s, entry& e);

@@ -68,7 +68,8 @@ class driver_events {
   // A client connected. `peer` is its address as text, for the log.
   virtual void accepted(socket_id s, std::string_view peer) = 0;
   virtual void connected(socket_id s, alpn codec) = 0;
-  // A connection that was being made or stood is gone; the id is dead.
+  // A connection that was being made or stood is gone; the id is dead. What an engine sent before comes
+  // first.
   virtual void lost(socket_id s, loss how) = 0;
   // Bytes, valid during the call.
   virtual void received(socket_id s, bytes_view bytes) = 0;

@@ -398,6 +398,39 @@ TEST_CASE("epoll_driver: what an engine sent before it left is read, although it
   }
 }
 
+TEST_CASE("epoll_driver: an engine's answer ahead of a reset is read before the loss is told") {
+  // As of an engine that refuses a long request without reading it: its kernel resets what it closes unread.
+  rig r;
+  enum class how { while_read, while_paused, while_written };
+  for (const how when : {how::while_read, how::while_paused, how::while_written}) {
+    CAPTURE(static_cast<int>(when));
+    listeners engine;
+    REQUIRE(engine.open("127.0.0.1:0").empty());
+    const socket_id s = r.driver->connect(loopback(r.port(engine)));
+    REQUIRE(r.until([&] { return !r.told.connected_ids.empty(); }));
+    plain far(accept_from(engine));
+    if (when == how::while_paused) r.driver->pause(s);
+    REQUIRE(write(r, s, "a request that nobody reads") == 27);
+    far.send("413, too long");
+    far.close();
+    if (when == how::while_written) CHECK(write(r, s, "more of it") == 10);
+    if (when == how::while_paused) {
+      r.turn();
+      CHECK(r.told.bytes.empty());
+      CHECK(r.told.lost_ids.empty());
+      CHECK(r.sleep(50ms) >= 45ms);
+      r.driver->resume(s);
+    }
+    CHECK(r.until([&] { return !r.told.lost_ids.empty(); }));
+    CHECK(r.told.bytes == "413, too long");
+    CHECK(r.told.lost_ids == std::vector{std::pair{s, loss::reset}});
+    CHECK(r.told.finished_ids.empty());
+    r.turn();
+    CHECK(r.told.lost_ids.size() == 1);
+    r.told = {};
+  }
+}
+
 TEST_CASE("epoll_driver: out of descriptors a connection is lost, and indices are not") {
   rig r;
   rlimit before{};
