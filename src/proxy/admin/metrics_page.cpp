@@ -235,7 +235,7 @@ void process(page& p, const fleet_view& fleet, const process_figures& f) {
   auto& reloads = p.family("config_reloads_total", "Reloads by result.", MetricType::Counter);
   page::counter(reloads, {{"result", "accepted"}}, static_cast<double>(f.reloads_good));
   page::counter(reloads, {{"result", "rejected"}}, static_cast<double>(f.reloads_rejected));
-  p.counter("log_lines_dropped_total", "Access log lines that found no room.", f.log_lines_dropped);
+  p.counter("log_lines_dropped_total", "Access log lines that were not written.", f.log_lines_dropped);
 }
 
 }  // namespace

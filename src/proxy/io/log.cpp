@@ -1,6 +1,7 @@
 #include "proxy/io/log.hpp"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -35,6 +36,9 @@ void log(log_level level, std::string_view text) {
       fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z {} {}\n", utc.tm_year + 1900, utc.tm_mon + 1,
                   utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, us / 1000 % 1000,
                   level_names[static_cast<std::size_t>(level)], text);
+  // The control thread must not wait for a pipe that nobody reads.
+  pollfd sink{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+  if (::poll(&sink, 1, 0) == 0) return;
   [[maybe_unused]] const auto n = ::write(STDERR_FILENO, line.data(), line.size());
 }
 

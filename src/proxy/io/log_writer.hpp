@@ -33,7 +33,8 @@ class log_ring {
 };
 
 // One thread that writes what the rings hold: to "stdout", "stderr" or a file (opened for appending, again
-// at reopen()); "off" drops all. A stuck sink fills the rings, which drop and count.
+// at reopen()); "off" drops all. A stuck sink fills the rings, which drop and count, and does not keep the
+// process from ending; lines that a full disk or a closed pipe refuses are counted too, and told once.
 class log_writer {
  public:
   // Throws std::system_error when the file cannot be opened.
@@ -48,16 +49,24 @@ class log_writer {
   // After a rotation; any thread.
   void reopen() { reopen_.store(true); }
   bool off() const { return off_; }
+  // Lines that did not reach the sink.
   std::uint64_t dropped() const;
 
  private:
   void run();
-  void write_all(const std::string& text);
+  void write_all(std::string_view text);
+  bool await_room();
+  void lose(std::string_view text, int error);
   void open();
+  void open_again();
 
   std::string sink_;
   int fd_ = -1;
   bool off_ = false;
+  bool may_block_ = false;  // a pipe or socket: written only where there is room
+  bool inside_line_ = false;
+  bool failing_ = false;
+  std::atomic<std::uint64_t> lost_{0};
   std::vector<std::unique_ptr<log_ring>> rings_;
   std::atomic<bool> reopen_{false};
   std::mutex lock_;

@@ -119,6 +119,33 @@ TEST_CASE("log_writer: a pipe that nobody reads does not keep the process from e
   ::close(reader);
 }
 
+TEST_CASE("log_writer: nor does a standard output that blocks and that nobody reads") {
+  int pipe[2];
+  REQUIRE(::pipe(pipe) == 0);
+  const int kept = ::dup(STDOUT_FILENO);
+  ::dup2(pipe[1], STDOUT_FILENO);
+  {
+    log_writer w("stdout");
+    log_ring& ring = w.add_ring();
+    const std::string line = std::string(999, 'x') + "\n";
+    for (int i = 0; i < 500; ++i) REQUIRE(ring.push(line));  // a pipe holds 64 KiB
+    w.start();
+  }
+  ::dup2(kept, STDOUT_FILENO);
+  for (const int fd : {pipe[0], pipe[1], kept}) ::close(fd);
+}
+
+TEST_CASE("log_writer: lines that a full disk refuses are counted") {
+  log_writer w("/dev/full");
+  log_ring& ring = w.add_ring();
+  ring.push("a\n");
+  ring.push("b\n");
+  w.start();
+  for (int i = 0; i < 1000 && w.dropped() != 2; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  CHECK(w.dropped() == 2);
+}
+
 TEST_CASE("id_claims: one claim an id, free again after its release") {
   const auto claims = std::make_unique<id_claims>();
   CHECK(claims->claim(7));
