@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -51,6 +52,16 @@ bool same_address(const sockaddr_storage& a, const void* b, unsigned size) {
   return a.ss_family == other.ss_family && text_of(a) == text_of(other);
 }
 
+std::string bound_to(int fd) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+  if (address.ss_family != AF_UNIX) return text_of(address);
+  sockaddr_un un{};
+  std::memcpy(&un, &address, sizeof un);
+  return std::string("unix:") + un.sun_path;
+}
+
 }  // namespace
 
 listeners::~listeners() { close(); }
@@ -62,14 +73,13 @@ void listeners::close() {
   made_.clear();
 }
 
-std::string listeners::local(std::size_t i) const {
-  sockaddr_storage address{};
-  socklen_t size = sizeof address;
-  ::getsockname(fds_[i], reinterpret_cast<sockaddr*>(&address), &size);
-  if (address.ss_family != AF_UNIX) return text_of(address);
-  sockaddr_un un{};
-  std::memcpy(&un, &address, sizeof un);
-  return std::string("unix:") + un.sun_path;
+std::string listeners::local(std::size_t i) const { return bound_to(fds_[i]); }
+
+std::vector<std::string> listeners::passed_for_nothing() const {
+  std::vector<std::string> out;
+  for (int fd = first_passed; fd < first_passed + passed_sockets(); ++fd)
+    if (std::find(fds_.begin(), fds_.end(), fd) == fds_.end()) out.push_back(bound_to(fd));
+  return out;
 }
 
 bool listeners::adopt(const void* wanted, unsigned size) {
@@ -134,30 +144,58 @@ std::string listeners::open_tcp(const std::string& host, const std::string& port
   addrinfo* found = nullptr;
   if (const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found); error != 0)
     return "cannot listen on " + address + ": " + ::gai_strerror(error);
-  int error = EADDRNOTAVAIL;
+  std::vector<kernel_address> all;
   for (const addrinfo* a = found; a != nullptr; a = a->ai_next) {
-    if (adopt(a->ai_addr, a->ai_addrlen)) {
-      error = 0;
-      break;
-    }
-    const int fd = ::socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-      error = errno;
-      continue;
-    }
-    const int yes = 1;
-    ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (a->ai_family == AF_INET6) ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
-    if (::bind(fd, a->ai_addr, a->ai_addrlen) == 0 && ::listen(fd, backlog_wanted) == 0) {
-      fds_.push_back(fd);
-      error = 0;
-      break;
-    }
-    error = errno;
-    ::close(fd);
+    kernel_address at;
+    std::memcpy(&at.storage, a->ai_addr, a->ai_addrlen);
+    at.size = a->ai_addrlen;
+    // With two lines in /etc/hosts the C library tells some addresses twice.
+    const bool known = std::any_of(all.begin(), all.end(), [&](const kernel_address& other) {
+      return same_address(at.storage, &other.storage, other.size);
+    });
+    if (!known) all.push_back(at);
   }
   ::freeaddrinfo(found);
-  return error == 0 ? std::string() : failure(address, error);
+  return open_each(all, address);
+}
+
+// With the first free one alone, a second process would be given "localhost" too: the other family of it.
+std::string listeners::open_each(std::span<const kernel_address> all, const std::string& address) {
+  const std::size_t before = fds_.size();
+  bool listens = false;
+  int error = EADDRNOTAVAIL;
+  for (const kernel_address& at : all) {
+    const int fault = listen_on(at);
+    if (fault == 0) {
+      listens = true;
+      continue;
+    }
+    error = fault;
+    if (fault == EADDRNOTAVAIL || fault == EAFNOSUPPORT) continue;  // a machine without IPv6, say
+    listens = false;
+    break;
+  }
+  if (listens) return {};
+  for (; fds_.size() > before; fds_.pop_back()) ::close(fds_.back());
+  return failure(address, error);
+}
+
+// 0 or the error.
+int listeners::listen_on(const kernel_address& at) {
+  if (adopt(&at.storage, at.size)) return 0;
+  const int fd = ::socket(at.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return errno;
+  const int yes = 1;
+  ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  if (at.storage.ss_family == AF_INET6) ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
+  const auto* where = reinterpret_cast<const sockaddr*>(&at.storage);
+  if (::bind(fd, where, at.size) == 0 && ::listen(fd, backlog_wanted) == 0) {
+    fds_.push_back(fd);
+    return 0;
+  }
+  const int error = errno;
+  ::close(fd);
+  return error;
 }
 
 }  // namespace penstock::io

@@ -1,8 +1,11 @@
 // Listening sockets: one an address, shared by all workers.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
+
+#include "proxy/io/socket_address.hpp"
 
 namespace penstock::io {
 
@@ -15,9 +18,13 @@ class listeners {
   listeners& operator=(const listeners&) = delete;
 
   // Opens "host:port", "[v6]:port" or "unix:/path", or adopts a socket passed by systemd (LISTEN_FDS) that
-  // is bound to it. Empty, or why it cannot listen, with the address in it. A left-over unix socket
-  // file that nobody answers on is replaced.
+  // is bound to it; of a name every address. Empty, or why it cannot listen, with the address in it. A
+  // left-over unix socket file that nobody answers on is replaced.
   std::string open(const std::string& address);
+  // The same for what a name was resolved to: all that this machine has, or none.
+  std::string open_each(std::span<const kernel_address> all, const std::string& name);
+  // Passed sockets that no listener was opened for: who connects to one waits for ever.
+  std::vector<std::string> passed_for_nothing() const;
 
   const std::vector<int>& descriptors() const { return fds_; }
   // Where socket i really listens ("127.0.0.1:40123" for port 0).
@@ -27,6 +34,7 @@ class listeners {
  private:
   std::string open_unix(const std::string& path);
   std::string open_tcp(const std::string& host, const std::string& port, const std::string& address);
+  int listen_on(const kernel_address& at);
   bool adopt(const void* wanted, unsigned size);
 
   std::vector<int> fds_;

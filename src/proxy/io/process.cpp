@@ -108,6 +108,9 @@ std::string process::start() {
   set_log_level(settings_->log.level);
   for (const std::string& address : settings_->server.listen)
     if (std::string error = listeners_.open(address); !error.empty()) return error;
+  for (const std::string& address : listeners_.passed_for_nothing())
+    log(log_level::warn, "the service manager passed a socket at " + address +
+                             " that server.listen does not name: nobody serves it");
   warm_memory(routing_->prefixes.memory());
   tracker_.apply(settings_, read_clock());
   probe_.resolve_literals();

@@ -43,6 +43,23 @@ TEST_CASE("listeners: a free port, told where it really is; a busy one is named 
   CHECK(two.open(at).empty());
 }
 
+TEST_CASE("listeners: a name is all of its addresses, and taken where one of them is") {
+  // "localhost" is such a name: a second process must not get the family that the first one left.
+  const auto at = [](std::uint8_t last, std::uint16_t port) {
+    return to_kernel({.kind = net_address::family::ipv4, .ip = {127, 0, 0, last}, .port = port});
+  };
+  const kernel_address foreign = to_kernel({.kind = net_address::family::ipv4, .ip = {192, 0, 2, 1}});
+  listeners one, two;
+  const kernel_address some[] = {foreign, at(1, 0), at(2, 0)};
+  REQUIRE(one.open_each(some, "name:0").empty());
+  REQUIRE(one.descriptors().size() == 2);
+  const auto taken = static_cast<std::uint16_t>(std::stoi(one.local(0).substr(10)));
+  const kernel_address again[] = {at(3, 0), at(1, taken), at(4, 0)};
+  CHECK(two.open_each(again, "name:1").find("cannot listen on name:1") == 0);
+  CHECK(two.descriptors().empty());
+  CHECK_FALSE(two.open_each(std::span(&foreign, 1), "name:2").empty());
+}
+
 TEST_CASE("listeners: addresses that are none") {
   listeners l;
   CHECK_FALSE(l.open("nonsense").empty());
