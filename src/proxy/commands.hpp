@@ -3,8 +3,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "penstock/config.hpp"
 
@@ -16,6 +18,12 @@ int serve_command(arguments args);
 int check_command(arguments args);
 int explain_command(arguments args);
 int demo_command(arguments args);
+
+// What the command is for, on stdout and with exit code 0 where `args` ask for it, else on stderr and 1.
+int usage(arguments args, std::string_view text);
+
+// A file's bytes. Where it cannot be read, says why on stderr.
+std::optional<std::string> read_file(const std::string& path);
 
 // Reads a configuration file and says on stderr what is wrong or suspicious in it. Null when it cannot be
 // used.

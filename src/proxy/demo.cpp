@@ -90,9 +90,12 @@ int demo_command(arguments args) {
   for (std::size_t i = 0; i < options.size(); i += 2) {
     const bool known = options[i] == "--listen" || options[i] == "--admin";
     if (!known || i + 1 == options.size()) {
-      std::fprintf(stderr,
-                   "usage: penstock demo [--disaggregated] [--listen HOST:PORT] [--admin HOST:PORT]\n");
-      return 1;
+      return usage(args,
+                   "usage: penstock demo [--disaggregated] [--listen HOST:PORT] [--admin HOST:PORT]\n\n"
+                   "Two emulated engines and the proxy in one process, until Ctrl-C.\n"
+                   "  --disaggregated      two engines that prefill and two that decode\n"
+                   "  --listen HOST:PORT   where clients connect (127.0.0.1:8080)\n"
+                   "  --admin HOST:PORT    status page and metrics (127.0.0.1:9090)\n");
     }
     const auto parsed = conf::parse_listen_address(options[i + 1]);
     if (const auto* error = std::get_if<conf::address_error>(&parsed)) {

@@ -5,8 +5,6 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <variant>
 
@@ -89,18 +87,18 @@ int ask_running(const std::string& url, std::string body) {
 int explain_command(arguments args) {
   const bool remote = args.size() == 5 && args[3] == "--state";
   if ((args.size() != 3 && !remote) || (args[0] != "-c" && args[0] != "--config")) {
-    std::fprintf(stderr,
-                 "usage: penstock explain -c FILE REQUEST.json [--state URL of a running admin listener]\n");
-    return 1;
+    return usage(
+        args,
+        "usage: penstock explain -c FILE REQUEST.json [--state URL]\n\n"
+        "Tells what would be done with the request body in REQUEST.json, and why: by FILE alone, as if\n"
+        "every engine were idle, or with what a running proxy has learned.\n"
+        "  --state URL   that proxy's admin listener, as in http://127.0.0.1:9090\n");
   }
   const auto settings = read_configuration(args[1]);
   if (settings == nullptr) return 1;
-  std::ifstream in(args[2], std::ios::binary);
-  if (!in) {
-    std::fprintf(stderr, "%s: cannot be read\n", args[2].c_str());
-    return 1;
-  }
-  std::string body{std::istreambuf_iterator<char>(in), {}};
+  auto read = read_file(args[2]);
+  if (!read) return 1;
+  std::string body = std::move(*read);
   if (body.empty()) {
     std::fprintf(stderr, "%s: is empty; a request is one JSON object\n", args[2].c_str());
     return 1;

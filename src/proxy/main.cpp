@@ -8,6 +8,7 @@
 #include "emulator/server/engine_server.hpp"
 #include "proxy/admin/version.hpp"
 #include "proxy/commands.hpp"
+#include "proxy/config/text.hpp"
 
 namespace {
 
@@ -15,16 +16,17 @@ constexpr std::string_view usage =
     "penstock - an inference proxy that knows which engine holds your prompt\n"
     "\n"
     "  penstock serve -c FILE                   run the proxy (SIGHUP reloads, SIGTERM drains)\n"
-    "  penstock check [--live] FILE             validate a configuration; --live asks its engines too\n"
+    "  penstock check [--print | --live] FILE   validate a configuration; --live asks its engines too\n"
     "  penstock explain -c FILE REQUEST.json [--state URL]\n"
     "                                           what would be done with a request, and why; URL of a "
     "running\n"
     "                                           proxy's admin listener: with what that has learned\n"
     "  penstock engine --port P [...]           an emulated engine, no accelerator needed (--help)\n"
-    "  penstock demo [--listen HOST:PORT] [--admin HOST:PORT]\n"
+    "  penstock demo [--disaggregated] [--listen HOST:PORT] [--admin HOST:PORT]\n"
     "                                           two emulated engines and the proxy in one process\n"
     "  penstock --version\n"
     "\n"
+    "Each command tells more with --help.\n"
     "Exit codes: 0 drained or valid, 1 configuration or usage, 2 cannot listen, 3 drain deadline passed,\n"
     "70 internal error. Configuration reference: conf/REFERENCE.md\n";
 
@@ -36,13 +38,18 @@ int run(const std::vector<std::string>& args) {
   if (command == "explain") return penstock::explain_command(rest);
   if (command == "engine") return penstock::emulator::engine_main(rest);
   if (command == "demo") return penstock::demo_command(rest);
-  if (command == "--version" || command == "-V") {
+  if (command == "--version" || command == "-V" || command == "version") {
     std::printf("penstock %.*s\n", static_cast<int>(penstock::admin::version.size()),
                 penstock::admin::version.data());
     return 0;
   }
   const bool help = command == "--help" || command == "-h" || command == "help";
-  if (!help && !command.empty()) std::fprintf(stderr, "penstock: unknown command '%s'\n\n", command.c_str());
+  if (!help && !command.empty()) {
+    constexpr std::string_view commands[] = {"serve", "check", "explain", "engine", "demo"};
+    const auto near = penstock::conf::nearest(command, commands);
+    const std::string hint = near ? "; did you mean '" + std::string(*near) + "'?" : "";
+    std::fprintf(stderr, "penstock: unknown command '%s'%s\n\n", command.c_str(), hint.c_str());
+  }
   std::fwrite(usage.data(), 1, usage.size(), help ? stdout : stderr);
   return help ? 0 : 1;
 }

@@ -1,9 +1,10 @@
 // `penstock serve` and `penstock check`.
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
+#include <cstring>
 #include <optional>
 
 #include "proxy/admin/admin_server.hpp"
@@ -21,6 +22,9 @@
 
 namespace penstock {
 namespace {
+
+// More is no configuration and no request.
+constexpr std::size_t largest_file = std::size_t{1} << 30;
 
 std::optional<std::string> environment_variable(std::string_view name) {
   const char* value = std::getenv(std::string(name).c_str());
@@ -91,14 +95,34 @@ std::map<std::string, admin::form_maker> forms_of(io::process& running) {
 
 }  // namespace
 
-std::shared_ptr<const config> read_configuration(const std::string& file) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in) {
-    std::fprintf(stderr, "%s: cannot be read; check the path and its permissions\n", file.c_str());
-    return nullptr;
+int usage(arguments args, std::string_view text) {
+  const bool asked = std::ranges::any_of(args, [](const auto& a) { return a == "--help" || a == "-h"; });
+  std::fwrite(text.data(), 1, text.size(), asked ? stdout : stderr);
+  return asked ? 0 : static_cast<int>(io::exit_code::configuration);
+}
+
+std::optional<std::string> read_file(const std::string& path) {
+  std::FILE* const file = std::fopen(path.c_str(), "rb");
+  std::string text;
+  int error = file == nullptr ? errno : 0;
+  char buffer[64 * 1024];
+  while (file != nullptr && error == 0) {
+    const std::size_t n = std::fread(buffer, 1, sizeof buffer, file);
+    text.append(buffer, n);
+    if (std::ferror(file) != 0) error = errno;
+    if (n < sizeof buffer) break;
+    if (text.size() > largest_file) error = EFBIG;
   }
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  const conf::loaded result = conf::load(text, file, environment_variable);
+  if (file != nullptr) std::fclose(file);
+  if (error == 0) return text;
+  std::fprintf(stderr, "%s: cannot be read: %s\n", path.c_str(), std::strerror(error));
+  return std::nullopt;
+}
+
+std::shared_ptr<const config> read_configuration(const std::string& file) {
+  const auto text = read_file(file);
+  if (!text) return nullptr;
+  const conf::loaded result = conf::load(*text, file, environment_variable);
   for (const conf::problem& p : result.errors) std::fprintf(stderr, "%s\n", conf::to_string(p).c_str());
   for (const conf::problem& p : result.warnings)
     std::fprintf(stderr, "warning: %s\n", conf::to_string(p).c_str());
@@ -139,8 +163,12 @@ int run_proxy(std::shared_ptr<const config> settings, const std::string& reread,
 
 int serve_command(arguments args) {
   if (args.size() != 2 || (args[0] != "-c" && args[0] != "--config")) {
-    std::fprintf(stderr, "usage: penstock serve -c FILE\n");
-    return 1;
+    return usage(
+        args,
+        "usage: penstock serve -c FILE\n\n"
+        "Runs the proxy that FILE describes. SIGHUP reads FILE again, SIGTERM drains, SIGUSR1 opens the\n"
+        "access log again. FILE needs no more than the engines (conf/REFERENCE.md has every key):\n\n"
+        "  [[pool]]\n  [[pool.endpoint]]\n  url = \"http://127.0.0.1:8000\"\n");
   }
   const auto settings = read_configuration(args[1]);
   if (settings == nullptr) return static_cast<int>(io::exit_code::configuration);
@@ -149,9 +177,12 @@ int serve_command(arguments args) {
 
 int check_command(arguments args) {
   const bool print = args.size() == 2 && args[0] == "--print", live = args.size() == 2 && args[0] == "--live";
-  if (args.size() != (print || live ? 2u : 1u)) {
-    std::fprintf(stderr, "usage: penstock check [--print | --live] FILE\n");
-    return 1;
+  if (args.size() != (print || live ? 2u : 1u) || args.back().starts_with('-')) {
+    return usage(args,
+                 "usage: penstock check [--print | --live] FILE\n\n"
+                 "Reports every mistake in FILE; exit code 0 where there is none.\n"
+                 "  --print   the configuration that results, defaults included\n"
+                 "  --live    asks the engines too, with two one-token completions each\n");
   }
   const auto settings = read_configuration(args.back());
   if (settings == nullptr) return static_cast<int>(io::exit_code::configuration);

@@ -145,6 +145,20 @@ class Reload(Case):
         self.assert_whole(events)
 
 
+class CommandLine(Case):
+    async def test_every_command_tells_what_it_is_for(self):
+        for command in ("serve", "check", "explain", "engine", "demo"):
+            code, out, err = await run(command, "--help")
+            self.assertEqual((code, err), (0, ""), command)
+            self.assertIn(f"penstock {command}", out)
+            code, out, err = await run(command, "--no-such-option")
+            self.assertEqual((code, out), (1, ""), command)
+            self.assertIn(f"penstock {command}", err)
+        code, out, err = await run("serv", "-c", "x")
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn("did you mean 'serve'?", err)
+
+
 class Configuration(Case):
     async def check(self, text, *words):
         """The file is refused with exit code 1 by `check` and `serve`, with these words."""
@@ -171,6 +185,8 @@ class Configuration(Case):
         await self.check(pool.replace("http://127.0.0.1:1", "ftp://x"), "ftp://x")
         await self.check("[server]\nworkers = -1\n[timeouts]\nconect = 1\n" + pool, "p.toml:2:", "p.toml:4:", "connect")
         await self.check("[server]\n", "pool")
+        code, _, err = await run("check", tempfile.gettempdir())
+        self.assertEqual((code, err), (1, f"{tempfile.gettempdir()}: cannot be read: Is a directory"))
         await self.check("[admin]\nlisten = \"${NOT_SET_ANYWHERE_X}\"\n" + pool, "NOT_SET_ANYWHERE_X")
 
     async def test_a_good_file(self):

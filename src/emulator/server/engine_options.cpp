@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <charconv>
 #include <functional>
+#include <limits>
 #include <string_view>
+#include <type_traits>
 
 namespace penstock::emulator {
 namespace {
@@ -14,7 +16,9 @@ template <class Number>
 std::string read_number(std::string_view text, Number& value, Number least) {
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (ec == std::errc{} && end == text.data() + text.size() && value >= least) return {};
-  return fmt::format("\"{}\" is not a number from {} on", text, least);
+  constexpr bool small = std::is_integral_v<Number> && sizeof(Number) < 4;
+  const std::string until = small ? fmt::format("to {}", std::numeric_limits<Number>::max()) : "on";
+  return fmt::format("\"{}\" is not a number from {} {}", text, least, until);
 }
 
 struct option {

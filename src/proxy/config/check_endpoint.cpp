@@ -17,10 +17,25 @@ namespace {
 constexpr std::size_t longest_label = 128;
 constexpr std::size_t longest_field = 8192;
 
-// Fields that we write ourselves for every request: framing, the connection, and the address.
-constexpr std::array<std::string_view, 13> own_fields{
-    "host",    "content-length", "transfer-encoding", "connection",   "keep-alive",      "upgrade",     "te",
-    "trailer", "expect",         "proxy-connection",  "content-type", "accept-encoding", "x-request-id"};
+// Fields that we write ourselves for every request, or that are between us and our own client: framing, the
+// connection, and the address.
+constexpr std::array<std::string_view, 17> own_fields{"host",
+                                                      "content-length",
+                                                      "transfer-encoding",
+                                                      "connection",
+                                                      "keep-alive",
+                                                      "upgrade",
+                                                      "te",
+                                                      "trailer",
+                                                      "expect",
+                                                      "proxy-connection",
+                                                      "content-type",
+                                                      "accept-encoding",
+                                                      "x-request-id",
+                                                      "proxy-authenticate",
+                                                      "proxy-authorization",
+                                                      "proxy-authentication-info",
+                                                      "http2-settings"};
 
 bool field_name(std::string_view name) {
   return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
@@ -52,7 +67,16 @@ void check_url(const endpoint_config& endpoint, const std::string& path, report&
   if (!out.usable(key)) return;
   auto parsed = parse_endpoint_url(endpoint.url);
   auto* bad = std::get_if<address_error>(&parsed);
-  if (bad == nullptr) return;
+  if (bad == nullptr) {
+    const std::string& prefix = std::get<endpoint_url>(parsed).prefix;
+    if (prefix.ends_with("/v1"))
+      out.warn(
+          key,
+          fmt::format("pool.endpoint.url: requests will go to {}/v1/chat/completions, probes to {}/health",
+                      prefix, prefix),
+          "leave \"/v1\" out, unlike in a client's base URL");
+    return;
+  }
   // A user part may hold a password.
   const bool hide = endpoint.url.find('@') != std::string::npos;
   out.error(key,

@@ -198,7 +198,7 @@ std::variant<listen_address, address_error> parse_listen_address(std::string_vie
   if (!text.empty() && text[0] == '/')
     return fail("no address", fmt::format("write {}", in_quotes(fmt::format("unix:{}", text))));
   if (!text.empty() && (text.rfind(':') == 0 || text.substr(0, 2) == "*:"))
-    return fail("the host is missing", "write 0.0.0.0 for all IPv4 addresses, [::] for all");
+    return fail("the host is missing", "write 0.0.0.0 for all IPv4 addresses, [::] for all IPv6 ones");
   if (!text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos)
     return fail("the host is missing", fmt::format("write {}", in_quotes(fmt::format("127.0.0.1:{}", text))));
   host_port where;

@@ -41,7 +41,7 @@ class file_reader {
     const bool section = member.value.kind == value_kind::table || tables;
     out_.error(member.key, member.at,
                fmt::format("unknown {} {}", section ? "section" : "key", in_quotes(member.key)),
-               unknown_section_hint(member.key));
+               section ? unknown_section_hint(member.key) : misplaced_key_hint(member.key));
   }
 
   bool is_table(const tree_value& value, const std::string& path, std::string hint) {

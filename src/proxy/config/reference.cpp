@@ -13,8 +13,8 @@ constexpr std::string_view introduction = R"(# Configuration reference
 <!-- Generated from the table of keys in src/proxy/config/schema_table.cpp. A test compares them;
      UPDATE_GOLDEN=1 rewrites this page. -->
 
-Penstock reads one TOML file. `penstock check FILE` reports every mistake in it with file, line and column, and
-prints the configuration that results. SIGHUP reads the file again: a wrong file changes nothing, and a key
+Penstock reads one TOML file. `penstock check FILE` reports every mistake in it with file, line and column;
+`--print` shows the configuration that results. SIGHUP reads the file again: a wrong file changes nothing, and a key
 whose column "reload" says no needs a restart.
 
 - **Durations** are strings of whole numbers with units, `"30s"`, `"1m30s"`, `"250ms"`: us, ms, s, m, h.

@@ -18,9 +18,9 @@ constexpr key_spec server_keys[] = {
      .type = text_list,
      .fallback = "127.0.0.1:8080",
      .reload = false,
-     .text =
-         "Addresses of the data listeners: `host:port`, `[v6]:port` or `unix:/path`. Port 0 lets the kernel "
-         "choose. Loopback by default: nothing is exposed that was not asked for.",
+     .text = "Addresses of the data listeners: `host:port` (of a name all its addresses), `[v6]:port` or "
+             "`unix:/path`. `[::]` is all of IPv6 and no IPv4. Port 0 lets the kernel choose. Loopback by "
+             "default: nothing is exposed that was not asked for.",
      .member = slot_of<&server_config::listen>()},
     {.name = "workers",
      .type = integer,

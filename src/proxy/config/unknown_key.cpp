@@ -38,8 +38,6 @@ std::string unknown_key_hint(const section_spec& in, std::string_view key) {
 }
 
 std::string unknown_section_hint(std::string_view name) {
-  if (const auto homes = sections_with(name); !homes.empty())
-    return fmt::format("\"{}\" belongs to {}", name, homes);
   std::vector<std::string_view> names;
   for (const auto& s : sections()) names.push_back(s.path.substr(s.path.rfind('.') + 1));
   if (const auto near = nearest(name, names)) {
@@ -48,9 +46,16 @@ std::string unknown_section_hint(std::string_view name) {
         std::find_if(all.begin(), all.end(), [&](const section_spec& s) { return s.path.ends_with(*near); });
     return fmt::format("did you mean {}?", found->header());
   }
+  if (const auto homes = sections_with(name); !homes.empty())
+    return fmt::format("\"{}\" belongs to {}", name, homes);
   std::string known;
   for (const auto& s : sections()) known += (known.empty() ? "" : ", ") + s.header();
   return "known sections: " + known;
+}
+
+std::string misplaced_key_hint(std::string_view key) {
+  const auto homes = sections_with(key);
+  return homes.empty() ? unknown_section_hint(key) : fmt::format("\"{}\" belongs to {}", key, homes);
 }
 
 }  // namespace penstock::conf

@@ -169,6 +169,14 @@ api_key = "${WITH_BREAK}"
 )",
      R"(c.toml:4:11: pool.endpoint.api_key has a line break (what the variable was read from may end in one)
 )"},
+    {"headers that end at the next hop",
+     R"([[pool]]
+[[pool.endpoint]]
+url = "http://engine:8000"
+headers = { Proxy-Authorization = "Basic x" }
+)",
+     R"(c.toml:4:35: pool.endpoint.headers: "Proxy-Authorization" is written by Penstock itself
+)"},
     {"labels",
      R"([[pool]]
 [[pool.endpoint]]

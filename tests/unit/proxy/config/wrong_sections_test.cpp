@@ -18,7 +18,7 @@ listen = ["8080", ":8080", "localhost", "[::1]", "::1:80", "1.2.3.4.5:80", "http
 url = "http://engine:8000"
 )",
      R"(c.toml:2:11: server.listen: "8080": the host is missing (write "127.0.0.1:8080")
-c.toml:2:19: server.listen: ":8080": the host is missing (write 0.0.0.0 for all IPv4 addresses, [::] for all)
+c.toml:2:19: server.listen: ":8080": the host is missing (write 0.0.0.0 for all IPv4 addresses, [::] for all IPv6 ones)
 c.toml:2:28: server.listen: "localhost": the port is missing (as in "127.0.0.1:8080", "[::1]:8080" or "unix:/run/penstock.sock")
 c.toml:2:41: server.listen: "[::1]": the port is missing (as in "127.0.0.1:8080", "[::1]:8080" or "unix:/run/penstock.sock")
 c.toml:2:50: server.listen: "::1:80": too many colons (put IPv6 addresses in brackets: "[::1]:8000")
@@ -181,6 +181,13 @@ url = "http://engine:8000"
 };
 
 const std::vector<sample> warnings{
+    {"a client's base URL for an engine",
+     R"([[pool]]
+[[pool.endpoint]]
+url = "http://engine:8000/v1"
+)",
+     R"(c.toml:3:7: pool.endpoint.url: requests will go to /v1/v1/chat/completions, probes to /v1/health (leave "/v1" out, unlike in a client's base URL)
+)"},
     {"short engine keep-alive race",
      R"([timeouts]
 engine_idle = "5s"

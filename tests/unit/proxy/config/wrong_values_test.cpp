@@ -24,6 +24,7 @@ name = "x"
      R"([servr]
 [tls]
 [endpoint]
+[timeout]
 [[pool]]
 [[pool.endpoint]]
 url = "http://engine:8000"
@@ -31,6 +32,7 @@ url = "http://engine:8000"
      R"(c.toml:1:2: unknown section "servr" (did you mean [server]?)
 c.toml:2:2: unknown section "tls" (known sections: [server], [admin], [limits], [timeouts], [health], [log], [routing], [[pool]], [pool.disaggregation], [[pool.endpoint]])
 c.toml:3:2: unknown section "endpoint" (did you mean [[pool.endpoint]]?)
+c.toml:4:2: unknown section "timeout" (did you mean [timeouts]?)
 )"},
     {"keys outside of their section",
      R"(listen = ["127.0.0.1:1"]
