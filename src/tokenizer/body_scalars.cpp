@@ -143,12 +143,14 @@ class scalar_reader {
     }
     const auto [usage, continuous] =
         doc_.pick(options, std::array<std::string_view, 2>{"include_usage", "continuous_usage_stats"});
+    // Engines take more for true than true itself (pydantic: 1, "yes"); who writes that is left alone.
+    const auto maybe_true = [this](index v) { return doc_.kind(v) != 'f' && doc_.kind(v) != 'n'; };
     out_.stream_options_empty = doc_.kind(options + 1) == '}';
     if (usage != json_doc::root) {
       out_.include_usage = doc_.range(usage);
-      out_.client_wants_usage = doc_.kind(usage) == 't';
+      out_.client_wants_usage = maybe_true(usage);
     }
-    out_.continuous_usage = continuous != json_doc::root && doc_.kind(continuous) == 't';
+    out_.continuous_usage = continuous != json_doc::root && maybe_true(continuous);
     return std::nullopt;
   }
 

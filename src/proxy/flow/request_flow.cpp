@@ -71,7 +71,7 @@ void request_flow::handle(const body_ready& e, instant now, actions& out) {
   record_.predicted_prompt = facts_->prompt_tokens;
   const bool openai_stream = record_.api == api_kind::chat || record_.api == api_kind::completions;
   inject_usage_ = settings_.server.usage == usage_mode::inject && facts_->stream && openai_stream &&
-                  !facts_->client_wants_usage;
+                  !facts_->client_wants_usage && !facts_->continuous_usage;
   budget_.request();
   state_ = state::deciding;
   out.push_back({.kind = action_kind::decide});

@@ -99,12 +99,14 @@ bool text_has_content(bytes_view data) {
 
 // The event's type for streams without `event:` lines.
 bytes_view response_type(bytes_view data) {
-  constexpr bytes_view start = "\"type\":\"response.";
-  const std::size_t at = find_word(data, start);
-  if (at == npos) return {};
-  const std::size_t begin = at + 8;
-  const std::size_t end = plain_string_end(data, begin);
-  return end == npos ? bytes_view() : data.substr(begin, end - begin);
+  for (const bytes_view start : {R"("type":"response.)", R"("type": "response.)"}) {
+    const std::size_t at = find_word(data, start);
+    if (at == npos) continue;
+    const std::size_t begin = at + start.size() - bytes_view("response.").size();
+    const std::size_t end = plain_string_end(data, begin);
+    return end == npos ? bytes_view() : data.substr(begin, end - begin);
+  }
+  return {};
 }
 
 }  // namespace
@@ -172,22 +174,27 @@ void sse_scanner::note_sequence(bytes_view data) {
 
 event_kind sse_scanner::classify_responses(const event_fields& f) {
   note_sequence(f.data);
+  event_facts facts;
   bytes_view type = f.name.empty() ? response_type(f.data) : f.name;
+  const bool parsed = type.empty();
+  if (parsed) {
+    facts = read_event_json(f.data, usage_);
+    type = facts.type;
+  }
   if (ends_with(type, ".delta")) return content();
   if (type == "error") return failed();
   const bool failure = type == "response.failed";
   const bool end = failure || type == "response.completed" || type == "response.incomplete";
-  const bool telling = end || type.empty() || (response_id_.empty() && !first_token_);
-  if (!telling) return event_kind::frame;
-  event_facts facts = read_event_json(f.data, usage_);
+  if (!parsed) {
+    const bool telling = end || (response_id_.empty() && !first_token_);
+    if (!telling) return event_kind::frame;
+    facts = read_event_json(f.data, usage_);
+  }
   if (response_id_.empty() && facts.response_id.size() <= max_response_id) {
     response_id_ = std::move(facts.response_id);
   }
   if (end) return end_of_response(failure);
-  if (facts.error && facts.type != "response.created") return failed();
-  if (!type.empty()) return event_kind::frame;
-  if (f.data == "[DONE]") return event_kind::frame;
-  return ends_with(facts.type, ".delta") ? content() : event_kind::frame;
+  return facts.error && facts.type != "response.created" ? failed() : event_kind::frame;
 }
 
 event_kind sse_scanner::classify_messages(const event_fields& f) {

@@ -197,6 +197,14 @@ TEST_CASE("usage is asked for once and only where it must be") {
   CHECK(after(R"("stream":null)") == "none");
   CHECK(after(R"("stream":true,"stream_options":{"include_usage":true})") == "none");
   CHECK(after(R"("stream":true,"stream_options":{"continuous_usage_stats":true})") == "none");
+  for (const auto* yes : {"1", "1.0", "\"yes\""}) {
+    const std::string asked = fmt::format(
+        R"({{"model":"m","messages":[],"stream":true,"stream_options":{{"include_usage":{}}}}})", yes);
+    CHECK(read_body(api_kind::chat, asked).facts.client_wants_usage);
+    CHECK(after(fmt::format(R"("stream":true,"stream_options":{{"include_usage":{}}})", yes)) == "none");
+    CHECK(after(fmt::format(R"("stream":true,"stream_options":{{"continuous_usage_stats":{}}})", yes)) ==
+          "none");
+  }
   CHECK(after(R"("stream":true)") == R"("stream":true,"stream_options":{"include_usage":true}})");
   CHECK(after(R"("stream_options":null,"stream":true)") ==
         R"("stream_options":{"include_usage":true},"stream":true})");

@@ -116,6 +116,10 @@ TEST_CASE("flow: usage is asked for and dropped only where the client did not as
   CHECK_FALSE(injects(api_kind::chat, true, false, usage_mode::observe));
   CHECK_FALSE(injects(api_kind::responses, true, false, usage_mode::inject));
   CHECK_FALSE(injects(api_kind::messages, true, false, usage_mode::inject));
+  testing::bench continuous;  // whose body is left alone: what the engine then tells is the client's
+  continuous.facts.continuous_usage = true;
+  continuous.to_holding();
+  CHECK_FALSE(continuous.flow.inject_usage());
 
   config c = settings();
   c.server.usage = usage_mode::observe;

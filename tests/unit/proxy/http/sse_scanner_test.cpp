@@ -235,6 +235,25 @@ TEST_CASE("events after the first token are told apart as exactly as before it")
   CHECK(after(R"({"choices":[{"delta":{"content":"y"},"x":{"error":{"a":1}}}]})") == "c");
 }
 
+TEST_CASE("responses without event lines end as those with them, however their JSON is spaced") {
+  for (const std::string type : {R"("type":"response.)", R"("type": "response.)", R"("type" : "response.)"}) {
+    CAPTURE(type);
+    const auto event = [&](const std::string& name, const std::string& more) {
+      return "data: {" + type + name + "\"" + more + "}\n\n";
+    };
+    sse_scanner scanner(api_kind::responses, mebibyte);
+    CHECK(run(scanner, {event("created", R"(,"response":{"id":"r-1"})") + event("output_text.delta", "") +
+                        event("completed", R"(,"response":{"usage":{"input_tokens":3}})")})
+              .kinds == "fcE");
+    CHECK(scanner.response_id() == "r-1");
+    CHECK(scanner.usage().prompt == 3);
+    CHECK_FALSE(scanner.end_is_failure());
+    sse_scanner failing(api_kind::responses, mebibyte);
+    run(failing, {event("failed", "")});
+    CHECK(failing.end_is_failure());
+  }
+}
+
 TEST_CASE("errors: seen in every dialect, and an end marker after one does not make it good") {
   sse_scanner chat(api_kind::chat, mebibyte);
   CHECK(run(chat, {test::vllm_sigterm}).kinds == "cxE");
