@@ -43,6 +43,7 @@ struct account_record {
   double transfer_expected = 0;  // seconds from there to the first token, as the decision saw it
   // Time. Instants are epoch (zero) when the step was not reached.
   instant engine_asked{};  // the last dispatch; `dispatched` is the first decision
+  duration held{};  // of the time before `dispatched`: waited here for its turn
   instant accepted{}, body_done{}, dispatched{}, sent{}, first_byte{}, first_token{}, last_token{}, ended{};
   duration longest_gap{};
   token_usage usage;

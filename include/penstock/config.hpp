@@ -82,6 +82,7 @@ struct routing_config {
   double lambda = 0;                 // recompute penalty
   double sequence_cost = 0;          // w: tokens one more sequence in flight is taken to cost
   bool learn_sequence_cost = false;  // w from measured inter-token times; sequence_cost until they are known
+  duration hold{};                   // longest that a request waits here for its turn; 0: none does
   double load_factor = 0;            // bound of consistent hashing: this many times the mean load
   std::vector<std::string> session_headers;  // request headers that name a session; the first found counts
   std::string tenant_salt;                   // "header:NAME": tenants' caches are kept apart; empty: not

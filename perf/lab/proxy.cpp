@@ -34,6 +34,7 @@ std::shared_ptr<const config> settings_of(const proxy_settings& how) {
   if (how.block_bytes != 0) text += fmt::format("block_bytes = {}\n", how.block_bytes);
   if (how.policy.lambda) text += fmt::format("lambda = {:.3f}\n", *how.policy.lambda);
   if (how.policy.sequence_cost) text += fmt::format("sequence_cost = {:.3f}\n", *how.policy.sequence_cost);
+  if (how.policy.hold) text += fmt::format("hold = \"{:.0f}ms\"\n", *how.policy.hold * 1000);
   text += "[health]\n";
   if (how.scrape_interval != duration{})
     text += fmt::format("scrape_interval = \"{}ms\"\n", how.scrape_interval.count() / 1000000);
@@ -123,6 +124,8 @@ void proxy::decide(passage& p, const request& r, instant now) {
   if (auto* plan = std::get_if<penstock::plan>(&found)) {
     p.order = std::move(plan->candidates);
     p.prefills = std::move(plan->prefills);
+    p.telling = plan->telling_key;
+    p.may_wait = plan->by == policy::prefix && plan->split == split_choice::not_asked;
   }
   if (p.order.empty() || how_.policy.by == brain::router) return;
   if (how_.policy.by == brain::oracle) {
@@ -130,6 +133,28 @@ void proxy::decide(passage& p, const request& r, instant now) {
   } else {
     ask_rule(p, r);
   }
+}
+
+std::optional<instant> proxy::hold_back(passage& p, instant now) {
+  const duration longest = settings_->routing.hold;
+  if (how_.policy.by != brain::router || !p.may_wait || p.order.empty() || longest == duration{}) return {};
+  const candidate& to = p.order.front();
+  if (p.waited || !router_->has_enough(to.endpoint)) return {};
+  p.lease = router_->reserve(p.facts, *fleet_, to, now);
+  p.turn.owner = &p;
+  held_.add(p.turn, to.endpoint, p.lease.hold(p.telling), now, longest);
+  return now + longest;
+}
+
+passage* proxy::next_turn(instant now) {
+  if (held_.empty()) return nullptr;
+  auto* const t = held_.next(now, [this](endpoint_id e) { return !router_->has_enough(e); });
+  if (t == nullptr) return nullptr;
+  auto* const p = static_cast<passage*>(t->owner);
+  p->waited = true;
+  if (router_->doubts(p->lease.endpoint(), *fleet_, now)) p->lease = {};
+  p->lease.send();
+  return p;
 }
 
 void proxy::ask_rule(passage& p, const request& r) {
@@ -205,6 +230,7 @@ void proxy::dispatch(passage& p, candidate to, instant now) {
   p.sent = now;
   // Behind a hand-off the last prompt token alone is computed.
   if (to.prefill) to.uncached_tokens = std::min<std::uint64_t>(to.uncached_tokens, 1);
+  p.lease = {};
   p.lease = router_->dispatched(p.facts, *fleet_, to, now);
   p.predicted_prefill = router_->predicted_prefill(to);
   p.engine = engine_of(to.endpoint);

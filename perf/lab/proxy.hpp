@@ -58,6 +58,11 @@ struct passage {
   bool counted = false, waiting = false;
   std::uint32_t imported = 0;  // the oracle's: tokens that came from the shared cache
   duration predicted_prefill{};
+  std::uint32_t index = 0;   // of the request
+  std::uint64_t telling = 0;  // key of a decision's telling block
+  bool may_wait = false;     // of a decision: it may be held back
+  bool waited = false;       // ... once
+  routing::hold_queue::ticket turn;
 };
 
 class proxy {
@@ -69,6 +74,10 @@ class proxy {
 
   // Ranks the engines for a request; empty: nobody can be asked.
   void decide(passage& p, const request& r, instant now);
+  // As proxy/worker has it: whether the request waits for its turn, until then at the latest.
+  std::optional<instant> hold_back(passage& p, instant now);
+  // Whose turn has come; null: nobody's. Without a lease it is to be decided anew.
+  passage* next_turn(instant now);
   // The first leg of a split request is sent, and has ended.
   void dispatch_prefill(passage& p, const candidate& to, instant now);
   void prefilled(passage& p, instant now);
@@ -104,6 +113,7 @@ class proxy {
   std::shared_ptr<const fleet_view> fleet_;
   std::unique_ptr<routing::shared_state> shared_;
   std::unique_ptr<routing::router> router_;
+  routing::hold_queue held_;
   tokenizer::token_estimator estimator_;
   prng rng_;
   std::vector<own_state> own_;

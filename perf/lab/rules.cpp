@@ -141,6 +141,10 @@ bool read_parameter(std::string_view text, policy_spec& p) {
     p.sequence_cost = value;
     return true;
   }
+  if (text.starts_with("hold=") && read_number(text.substr(5), value)) {
+    p.hold = value;
+    return value >= 0 && value <= 600;
+  }
   return false;
 }
 
@@ -156,7 +160,7 @@ std::string policy_help() {
       "  cost, never, always, threshold:TOKENS\n"
       "                with --roles: when requests are split (llm-d's threshold is 16 uncached tokens)\n"
       "  A rule's constant follows a colon (sticky:5); +ours behind a rule gives it Penstock's queue and "
-      "belief\n  instead of its published signals. For experiments: prefix:lambda=4, prefix:w=0.\n";
+      "belief\n  instead of its published signals. For experiments: prefix:lambda=4, prefix:w=0,\n  prefix:hold=0.\n";
   return text;
 }
 

@@ -61,7 +61,7 @@ struct policy_spec {
   // Where engines have roles: what pool.disaggregation.split says.
   std::optional<std::int64_t> split;
   // Overrides of routing settings, for experiments: `prefix:lambda=4`.
-  std::optional<double> lambda, sequence_cost;
+  std::optional<double> lambda, sequence_cost, hold;  // hold in seconds
 };
 
 // "prefix", "sticky", "sticky:18", "sticky+ours", ...; a sentence for the user when there is no such policy.

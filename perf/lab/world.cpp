@@ -40,7 +40,7 @@ struct passenger {
   std::uint32_t loads = 0;  // tokens of it that the decode engine fetches
 };
 
-enum class alarm : std::uint8_t { arrival, presume, leave, incident, recover, contact, loaded };
+enum class alarm : std::uint8_t { arrival, presume, leave, incident, recover, contact, loaded, turn };
 
 struct alarm_entry {
   instant at;
@@ -81,6 +81,7 @@ class world final : public engine_side {
   void ring(const alarm_entry& a);
   void arrive(std::uint32_t index);
   void try_engines(std::uint32_t index);
+  void ask(std::uint32_t index);
   bool submit(std::uint32_t index, const candidate& to, std::uint32_t engine);
   bool submit_prefill(std::uint32_t index, const candidate& to);
   bool enter(std::uint32_t index, std::uint32_t engine, bool prefill_leg);
@@ -198,6 +199,7 @@ double world::true_queue(std::uint32_t e) const {
 void world::arrive(std::uint32_t index) {
   auto p = std::make_unique<passenger>();
   p->arrived = now_;
+  p->way.index = index;
   passengers_[index] = std::move(p);
   const request& r = load_.requests[index];
   if (r.patience > duration{}) schedule(now_ + r.patience, alarm::leave, index);
@@ -208,6 +210,15 @@ void world::arrive(std::uint32_t index) {
 void world::try_engines(std::uint32_t index) {
   passenger& p = *passengers_[index];
   proxy_.decide(p.way, load_.requests[index], now_);
+  if (const std::optional<instant> until = proxy_.hold_back(p.way, now_)) {
+    schedule(*until, alarm::turn, index);  // what wakes us; who goes then is looked up
+    return;
+  }
+  ask(index);
+}
+
+void world::ask(std::uint32_t index) {
+  passenger& p = *passengers_[index];
   const std::vector<candidate> order = p.way.order;
   for (const candidate& c : order) {
     const std::uint32_t engine = proxy_.engine_of(c.endpoint);
@@ -467,6 +478,7 @@ void world::ring(const alarm_entry& a) {
       if (what.every > duration{} && open_ > 0) schedule(now_ + what.every, alarm::incident, a.index);
       break;
     }
+    case alarm::turn: break;
     case alarm::recover: engines_[a.index].model.set_speed(how_.engines[a.index].speed); break;
   }
 }
@@ -494,6 +506,7 @@ void world::step() {
     alarms_.pop();
     ring(a);
   }
+  while (passage* const p = proxy_.next_turn(now_)) p->lease ? ask(p->index) : try_engines(p->index);
 }
 
 run_result world::run() {

@@ -149,6 +149,18 @@ void endpoint_board::reanchor(endpoint_id id, instant now, double speed) {
   update(c.finish, id.generation, [at](std::uint64_t) { return at; });
 }
 
+void endpoint_board::hold(endpoint_id id, std::uint64_t tokens) {
+  if (id.slot < max_endpoints) add(decode_[id.slot].held, id.generation, tokens);
+}
+
+void endpoint_board::unhold(endpoint_id id, std::uint64_t tokens) {
+  if (id.slot < max_endpoints) subtract(decode_[id.slot].held, id.generation, tokens);
+}
+
+std::uint64_t endpoint_board::held_tokens(endpoint_id id) const {
+  return id.slot < max_endpoints ? count_for(decode_[id.slot].held, id.generation) : 0;
+}
+
 void endpoint_board::teach(endpoint_id id, std::uint64_t tokens, instant dispatched, instant now) {
   if (id.slot >= max_endpoints) return;
   cell& c = cells_[id.slot];

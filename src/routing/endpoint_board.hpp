@@ -52,6 +52,12 @@ class endpoint_board {
   // After a first token: the finish clock restarts from what is still outstanding at `speed`.
   void reanchor(endpoint_id id, instant now, double speed);
 
+  // Of what is booked, `tokens` wait at the proxy for their turn; and no longer. Not part of read(), as most
+  // requests are never held back.
+  void hold(endpoint_id id, std::uint64_t tokens);
+  void unhold(endpoint_id id, std::uint64_t tokens);
+  std::uint64_t held_tokens(endpoint_id id) const;
+
   // Learns from the first token of a request that was dispatched at `dispatched`, had `tokens` to
   // compute, and whose engine took its requests in order. Ignores what says nothing about speed.
   void teach(endpoint_id id, std::uint64_t tokens, instant dispatched, instant now);
@@ -82,6 +88,7 @@ class endpoint_board {
     std::atomic<std::uint64_t> fit{0};    // float base | float slope
     std::atomic<std::uint32_t> owner{0};  // generation + 1 of what was learned
     std::atomic<bool> teaching{false};
+    std::atomic<std::uint64_t> held{0};   // generation 16 | prefill tokens 48
     decode_sums sums;  // of whoever set `teaching`
   };
 

@@ -28,6 +28,9 @@ constexpr std::uint64_t response_tokens = std::uint64_t{1} << 24;
 constexpr std::uint32_t response_block_tokens = 16;
 // Of an engine that tells nothing of itself: large, since too small is ruinous.
 constexpr std::uint64_t default_kv_tokens = std::uint64_t{1} << 26;
+// What an engine has before it when requests for it begin to wait here: enough for it to be busy until it has
+// told of a first token and the next request has come. Less is better, for there nobody goes before another.
+constexpr double enough_seconds = 0.15;
 // Prompts of one batch that are looked up; the rest count as not held.
 constexpr std::size_t most_chains = 32;
 
@@ -333,8 +336,8 @@ std::variant<plan, api_error> router::decide(const request_facts& facts, const f
   return p;
 }
 
-work_lease router::dispatched(const request_facts& facts, const fleet_view& fleet, const candidate& chosen,
-                              instant now) {
+work_lease router::reserve(const request_facts& facts, const fleet_view& fleet, const candidate& chosen,
+                           instant now) {
   impl& m = *impl_;
   const model_route& route = m.models.route(fleet, facts.model);
   const bool enters = !facts.pooling && route.pool != no_pool;
@@ -344,7 +347,6 @@ work_lease router::dispatched(const request_facts& facts, const fleet_view& flee
 
   const request_size size = size_of(facts);
   s->work.prefill_tokens = std::min(chosen.uncached_tokens, size.prompt_tokens);
-  m.note_work(static_cast<double>(s->work.prefill_tokens), static_cast<double>(size.prompt_tokens));
   s->work.decode_tokens = facts.pooling ? 0 : size.prompt_tokens * std::max<std::uint64_t>(facts.n, 1);
   s->work.sequences = size.sequences;
   s->speed = m.speed_of(chosen);
@@ -364,15 +366,48 @@ work_lease router::dispatched(const request_facts& facts, const fleet_view& flee
   }
   for (const prefix_chain& c : facts.prompts) s->append(c.blocks);
   s->enter(block_mark::pending);
-  m.shared.prefixes.expect(chosen.endpoint, chosen.hit_tokens, size.prompt_tokens);
-  if (!facts.prompts.empty()) m.popular.note(route.family, facts.prompts[0].blocks, members.size());
   return work_lease(std::move(s));
+}
+
+work_lease router::dispatched(const request_facts& facts, const fleet_view& fleet, const candidate& chosen,
+                              instant now) {
+  impl& m = *impl_;
+  work_lease lease = reserve(facts, fleet, chosen, now);
+  const request_size size = size_of(facts);
+  const std::uint64_t work = std::min(chosen.uncached_tokens, size.prompt_tokens);
+  m.note_work(static_cast<double>(work), static_cast<double>(size.prompt_tokens));
+  const model_route& route = m.models.route(fleet, facts.model);
+  if (facts.pooling || route.pool == no_pool) return lease;
+  m.shared.prefixes.expect(chosen.endpoint, chosen.hit_tokens, size.prompt_tokens);
+  if (!facts.prompts.empty())
+    m.popular.note(route.family, facts.prompts[0].blocks, fleet.pools[route.pool].endpoints.size());
+  return lease;
+}
+
+bool router::doubts(endpoint_id endpoint, const fleet_view& fleet, instant now) const {
+  if (impl_->shared.board.read(endpoint).suspect_until > now) return true;
+  const auto found = std::find_if(fleet.endpoints.begin(), fleet.endpoints.end(),
+                                  [endpoint](const endpoint_view& e) { return e.id == endpoint; });
+  return found == fleet.endpoints.end() || (found->state != life::up && found->state != life::starting);
+}
+
+bool router::has_enough(endpoint_id endpoint) const {
+  const endpoint_load load = impl_->shared.board.read(endpoint);
+  const std::uint64_t held = impl_->shared.board.held_tokens(endpoint);
+  const std::uint64_t sent = load.prefill_tokens - std::min(held, load.prefill_tokens);
+  return load.speed > 0 && static_cast<double>(sent) > enough_seconds * load.speed;
 }
 
 duration router::predicted_prefill(const candidate& chosen) const {
   const double own = impl_->speed_of(chosen);
   const double pool = static_cast<double>(impl_->slot_speed[chosen.endpoint.slot % max_endpoints]);
-  const double queue = chosen.queue_tokens / pace_of(pool, own);  // its own tokens again
+  double queue = chosen.queue_tokens / pace_of(pool, own);  // its own tokens again
+  // Of those that wait at the proxy none goes before one that was sent.
+  if (const std::uint64_t held = impl_->shared.board.held_tokens(chosen.endpoint); held > 0) {
+    const std::uint64_t others = held + chosen.uncached_tokens;
+    const std::uint64_t all = impl_->shared.board.read(chosen.endpoint).prefill_tokens;
+    queue = std::min(queue, static_cast<double>(all - std::min(all, others)));
+  }
   return to_duration((queue + static_cast<double>(chosen.uncached_tokens)) / own);
 }
 

@@ -15,6 +15,7 @@
 #include "penstock/random.hpp"
 #include "penstock/request_facts.hpp"
 #include "routing/endpoint_board.hpp"
+#include "routing/hold_queue.hpp"
 #include "routing/pair_book.hpp"
 #include "routing/prefix_table.hpp"
 
@@ -43,6 +44,11 @@ class work_lease {
   explicit operator bool() const { return state_ != nullptr; }
   endpoint_id endpoint() const;
 
+  // A reservation: the request waits at the proxy, in a queue that is to know this of it. `prompt` is its
+  // telling block's key.
+  held_work hold(std::uint64_t prompt);
+  // Its turn has come: it is on its way to the engine.
+  void send();
   // The first token came: prefill tokens become decode tokens, blocks are confirmed, speed is learned
   // (only where `teaches`: the first token of a stream, not the timer of a request without one).
   void first_token(instant now, bool teaches);
@@ -75,6 +81,16 @@ class router {
   // The request was handed to `chosen`: books its work and enters its blocks as pending.
   work_lease dispatched(const request_facts& facts, const fleet_view& fleet, const candidate& chosen,
                         instant now);
+
+  // Whether an engine has enough to do for now: what more it gets only waits there, first come, first served.
+  // Never before its speed is known.
+  bool has_enough(endpoint_id endpoint) const;
+  // Whether an engine is not what it was when somebody was sent to wait for it: gone, failing or leaving.
+  bool doubts(endpoint_id endpoint, const fleet_view& fleet, instant now) const;
+  // Books the work of a request that is to be dispatched later: for one that waits at the proxy, or until its
+  // connection stands. The decision and the dispatch that follow need it gone.
+  work_lease reserve(const request_facts& facts, const fleet_view& fleet, const candidate& chosen,
+                     instant now);
 
   // When the prefill of this candidate's work should be over: for requests that are not streamed.
   duration predicted_prefill(const candidate& chosen) const;

@@ -26,6 +26,8 @@ void work_lease::state::append(std::span<const prefix_block> chain) {
 }
 
 void work_lease::state::give_back() {
+  if (waits) shared.board.unhold(endpoint, work.prefill_tokens);
+  waits = false;
   if (booked) shared.board.release(endpoint, work, decoding);
   booked = false;
 }
@@ -64,6 +66,20 @@ work_lease& work_lease::operator=(work_lease&& other) noexcept {
 work_lease::~work_lease() { withdraw(); }
 
 endpoint_id work_lease::endpoint() const { return state_ ? state_->endpoint : endpoint_id{}; }
+
+held_work work_lease::hold(std::uint64_t prompt) {
+  if (!state_) return {};
+  state& s = *state_;
+  if (s.booked && !s.waits) s.shared.board.hold(s.endpoint, s.work.prefill_tokens);
+  s.waits = s.booked;
+  return {.takes = s.work.expected, .builds_on = s.entered.evidence.in_flight, .prompt = prompt};
+}
+
+void work_lease::send() {
+  if (!state_ || !state_->waits) return;
+  state_->shared.board.unhold(state_->endpoint, state_->work.prefill_tokens);
+  state_->waits = false;
+}
 
 void work_lease::first_token(instant now, bool teaches) {
   if (!state_ || state_->decoding) return;

@@ -38,7 +38,7 @@ struct work_lease::state {
   double speed = 0;             // what `work.expected` was reckoned with
   std::uint32_t blocks = 0, room = 0;
   entered_blocks entered;
-  bool booked = false, decoding = false;
+  bool booked = false, decoding = false, waits = false;
   bool teaches = false;             // one prompt: its first token tells when all of its prefill is done
   bool elsewhere = false;           // the prompt is computed by another engine: nothing is told of prefill
   bool tells = false;               // one prompt, one answer: its cached_tokens are those of the chain

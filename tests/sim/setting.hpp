@@ -44,6 +44,8 @@ inline std::shared_ptr<penstock::config> settings_of(penstock::prng& rng) {
   c->server.half_close =
       rng.below(4) == 0 ? penstock::half_close_mode::tolerate : penstock::half_close_mode::abort;
   c->server.usage = rng.below(4) == 0 ? penstock::usage_mode::observe : penstock::usage_mode::inject;
+  penstock::prng apart = rng;
+  c->routing.hold = apart.below(3) == 0 ? 0ms : apart.below(2) == 0 ? 30ms : 2000ms;
   return c;
 }
 

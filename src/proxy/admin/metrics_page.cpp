@@ -87,7 +87,10 @@ void requests(page& p, const worker::worker_metrics& m) {
 void times(page& p, const worker::worker_metrics& m) {
   const std::pair<const char*, std::pair<const char*, worker::histogram cells::*>> all[] = {
       {"ttft_seconds", {"From the head of a streamed request to its first token.", &cells::ttft}},
-      {"ttft_ours_seconds", {"Part of TTFT: from the last body byte to the dispatch.", &cells::ttft_ours}},
+      {"ttft_ours_seconds",
+       {"Part of TTFT: from the last body byte to the dispatch, without the time held.", &cells::ttft_ours}},
+      {"ttft_held_seconds",
+       {"Part of TTFT of requests that waited here for their turn at an engine.", &cells::ttft_held}},
       {"ttft_queue_seconds",
        {"Part of TTFT: from the dispatch until the request was handed to the engine.", &cells::ttft_queue}},
       {"ttft_engine_seconds", {"Part of TTFT: from there to the first token.", &cells::ttft_engine}},

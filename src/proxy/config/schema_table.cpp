@@ -425,6 +425,15 @@ constexpr key_spec routing_keys[] = {
      .text = "Take what one more sequence costs from measured inter-token times and output lengths, and "
              "`sequence_cost` only until they are known.",
      .member = slot_of<&routing_config::learn_sequence_cost>()},
+    {.name = "hold",
+     .type = value_type::duration,
+     .fallback = "10s",
+     .least = "0s",
+     .most = "10m",
+     .text = "Policy `prefix`: while an engine has enough to do, requests for it wait in the proxy, at most so "
+             "long, and go in the order of their coming and their length: a short prompt does not stand behind "
+             "long ones. `0s` sends every request at once.",
+     .member = slot_of<&routing_config::hold>()},
     {.name = "load_factor",
      .type = number,
      .fallback = "1.25",

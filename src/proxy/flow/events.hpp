@@ -31,6 +31,8 @@ struct picked {
 struct not_picked {
   api_error error;
 };
+// Nobody was picked yet, the request waited for its turn: decide anew.
+struct turn_came {};
 // A connection to the current candidate exists; `reused` when it served another request before.
 struct engine_connected {
   bool reused;
@@ -76,7 +78,7 @@ struct timer {};
 // The drain deadline passed: end now, in error.
 struct drain_now {};
 
-using event = std::variant<refused, body_ready, picked, not_picked, engine_connected, engine_unreachable,
+using event = std::variant<refused, body_ready, picked, not_picked, turn_came, engine_connected, engine_unreachable,
                            request_sent, engine_head, engine_bytes, engine_end, engine_lost, client_gone,
                            client_blocked, client_drained, timer, drain_now>;
 
@@ -96,7 +98,7 @@ inline std::optional<leg> leg_of(const event& e) {
 // --- actions --------------------------------------------------------------------------------------
 
 enum class action_kind : std::uint8_t {
-  decide,        // ask routing; answer with picked or not_picked
+  decide,        // ask routing; answer with picked or not_picked, or later with turn_came
   connect,       // get a connection to request_flow::engine_of(leg), a fresh one if `flag`
   dispatch,      // book the work on it with routing
   send_request,  // write head and body to the engine

@@ -79,6 +79,10 @@ void request_flow::handle(const body_ready& e, instant now, actions& out) {
 
 void request_flow::handle(const not_picked& e, instant now, actions& out) { fail(e.error, now, out); }
 
+void request_flow::handle(const turn_came&, instant, actions& out) {
+  if (state_ == state::deciding) out.push_back({.kind = action_kind::decide});
+}
+
 void request_flow::handle(picked&& e, instant now, actions& out) {
   if (state_ != state::deciding) return;
   plan_ = std::move(e.chosen);

@@ -93,6 +93,7 @@ class request_flow {
   void handle(const body_ready&, instant, actions&);
   void handle(picked&&, instant, actions&);
   void handle(const not_picked&, instant, actions&);
+  void handle(const turn_came&, instant, actions&);
   void handle(const engine_connected&, instant, actions&);
   void handle(const engine_unreachable&, instant, actions&);
   void handle(const request_sent&, instant, actions&);

@@ -154,7 +154,9 @@ std::string_view access_line(std::string& room, const account_record& r, std::in
   if (r.attempts != 0) decision(out, r);
   if (r.split != split_choice::not_asked) split(out, r);
   out.time_between(",\"body_ms\":", r.accepted, r.body_done);
-  out.time_between(",\"ours_ms\":", r.body_done, r.dispatched);
+  out.time_between(",\"ours_ms\":", r.body_done + r.held, r.dispatched);
+  if (r.held > duration{})
+    out.time_between(",\"held_ms\":", r.body_done, r.body_done + r.held);
   out.time_between(",\"queue_ms\":", r.dispatched, r.sent);
   out.time_between(",\"engine_first_byte_ms\":", r.sent, r.first_byte);
   out.time_between(",\"prefill_ms\":", r.sent, r.prefill_done);

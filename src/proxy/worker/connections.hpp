@@ -66,6 +66,8 @@ struct exchange {
   bool finished = false;        // the flow said finish; only the answer's tail may be unsent
   request_id_claim claimed_id;  // of an id that the client chose
   count_lease live, live_stream;
+  routing::hold_queue::ticket turn;  // while it waits for an engine that has enough to do
+  plan held_plan;                    // ... and what was decided
   instant body_began{};
   instant attempt_began{};  // of the current attempt: for passive health
   instant token_told_at{};

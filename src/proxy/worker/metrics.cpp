@@ -10,6 +10,7 @@ void pool_metrics::add(const pool_metrics& other) {
     for (std::size_t i = 0; i < reason_count; ++i) requests[a][i] += other.requests[a][i];
   ttft.add(other.ttft);
   ttft_ours.add(other.ttft_ours);
+  ttft_held.add(other.ttft_held);
   ttft_queue.add(other.ttft_queue);
   ttft_engine.add(other.ttft_engine);
   gap.add(other.gap);
@@ -54,7 +55,8 @@ void worker_metrics::account(const account_record& r) {
   bytes_out += r.bytes_out;
   if (r.first_token != instant{}) {
     p.ttft.observe(seconds(r.first_token - r.accepted));
-    p.ttft_ours.observe(seconds(r.dispatched - r.body_done));
+    p.ttft_ours.observe(seconds(r.dispatched - r.body_done - r.held));
+    if (r.held > duration{}) p.ttft_held.observe(seconds(r.held));
     if (r.sent != instant{}) {
       p.ttft_queue.observe(seconds(r.sent - r.dispatched));
       p.ttft_engine.observe(seconds(r.first_token - r.sent));

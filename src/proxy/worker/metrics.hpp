@@ -35,11 +35,12 @@ struct histogram {
   }
 };
 
-// Of one pool. Times as in the design: `ours` from the last body byte to the dispatch, `queue` from there
+// Of one pool. Times as in the design: `ours` from the last body byte to the dispatch, but for the time
+// `held`, of those that waited here for their turn; `queue` from there
 // until the request was handed to the engine (connection and write), `engine` until the first token.
 struct pool_metrics {
   std::array<std::array<std::uint64_t, reason_count>, api_count> requests{};
-  histogram ttft, ttft_ours, ttft_queue, ttft_engine, gap;
+  histogram ttft, ttft_ours, ttft_held, ttft_queue, ttft_engine, gap;
   histogram prefill_error;  // seconds between predicted and seen first token, whichever was later
   histogram cached_error;   // difference of predicted and told hit ratio of a prompt, 0..1
   std::uint64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;

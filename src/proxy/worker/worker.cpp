@@ -36,6 +36,7 @@ worker::worker(const worker_parts& parts)
       wheel_(parts.io.now()),
       rng_(parts.seed),
       workers_(std::max(parts.workers, 1u)) {
+  held_timer_.kind = 2;
   apply_limits();
   index_endpoints();
 }
@@ -247,7 +248,8 @@ void worker::tick() {
   const leaving_frame frame{*this};
   wheel_.turn(io_.now(), [this](timer_wheel::entry& e) {
     if (e.kind == 0) return client_timer(*static_cast<client_connection*>(e.owner));
-    drop(*static_cast<engine_connection*>(e.owner), false);  // idle for long enough
+    // Those who are held back are looked at when the batch ends.
+    if (e.kind == 1) drop(*static_cast<engine_connection*>(e.owner), false);  // idle for long enough
   });
 }
 
@@ -260,7 +262,31 @@ void worker::put_off(socket_id s, bool& mark) {
 }
 
 void worker::batch_ended() {
+  call_held();
   while (!put_off_.empty()) send_put_off();
+}
+
+// Those whose turn has come go where they were meant to, unless that engine is in doubt by now. What was
+// booked for them stays until the dispatch, or all would go before the first of them is connected.
+void worker::call_held() {
+  if (held_.empty()) return;
+  const leaving_frame frame{*this};
+  const auto takes = [this](endpoint_id e) { return !router_.has_enough(e); };
+  while (routing::hold_queue::ticket* t = held_.next(io_.now(), takes)) {
+    exchange& x = *static_cast<exchange*>(t->owner);
+    client_connection& c = *x.client;
+    const account_record& r = x.flow.record();
+    x.flow.record().held = std::max(io_.now() - r.body_done, duration(1));
+    if (router_.doubts(x.work.endpoint(), *fleet_, io_.now())) {
+      x.work = {};
+      drive(x, flow::turn_came{});
+    } else {
+      x.work.send();
+      drive(x, flow::picked{std::move(x.held_plan)});
+    }
+    flush(c);
+  }
+  if (!held_.empty() && !held_timer_.armed()) wheel_.arm(held_timer_, io_.now() + timer_wheel::tick);
 }
 
 void worker::send_put_off() {

@@ -128,6 +128,8 @@ class worker final : public driver_events {
   void follow_up(flow::event e) { followups_.push_back(std::move(e)); }
   void execute(exchange& x, const flow::action& a);
   void decide(exchange& x);
+  bool hold_back(exchange& x, plan& p);
+  void call_held();
   void connect_engine(exchange& x, flow::leg of, bool fresh);
   void send_request(exchange& x, flow::leg of);
   bool push_request(engine_connection& e);
@@ -173,6 +175,8 @@ class worker final : public driver_events {
   upstream_pool pool_;
   prng rng_;
   worker_metrics metrics_;
+  routing::hold_queue held_;      // requests that wait for their turn
+  timer_wheel::entry held_timer_;  // while there are any: other workers' requests make room as well
 
   static constexpr std::uint32_t no_index = 0xffffffff;
 

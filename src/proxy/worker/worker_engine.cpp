@@ -90,7 +90,25 @@ void worker::execute(exchange& x, const flow::action& a) {
 void worker::decide(exchange& x) {
   auto found = router_.decide(x.facts, *fleet_, io_.now(), rng_);
   if (auto* error = std::get_if<api_error>(&found)) return follow_up(flow::not_picked{std::move(*error)});
-  follow_up(flow::picked{std::move(std::get<plan>(found))});
+  plan& chosen = std::get<plan>(found);
+  if (hold_back(x, chosen)) return;
+  follow_up(flow::picked{std::move(chosen)});
+}
+
+// Holds a request back while the engine it is for has enough to do. What it will cost there is booked
+// meanwhile, so that others are sent with it in mind.
+bool worker::hold_back(exchange& x, plan& p) {
+  const duration longest = settings().routing.hold;
+  const candidate& to = p.candidates.front();
+  if (longest == duration{} || p.by != policy::prefix || p.split != split_choice::not_asked) return false;
+  if (x.flow.record().held != duration{} || !router_.has_enough(to.endpoint)) return false;
+  const instant now = io_.now();
+  x.work = router_.reserve(x.facts, *fleet_, to, now);
+  x.turn.owner = &x;
+  held_.add(x.turn, to.endpoint, x.work.hold(p.telling_key), now, longest);
+  x.held_plan = std::move(p);
+  if (!held_timer_.armed()) wheel_.arm(held_timer_, now + timer_wheel::tick);
+  return true;
 }
 
 void worker::connect_engine(exchange& x, flow::leg of, bool fresh) {
@@ -130,6 +148,7 @@ void worker::dispatch(exchange& x, flow::leg of) {
   if (of == flow::leg::prefill) return dispatch_prefill(x);
   candidate to = x.flow.target();
   if (to.prefill) to.uncached_tokens = std::min<std::uint64_t>(to.uncached_tokens, 1);
+  x.work = {};  // of a request that was held back
   x.work = router_.dispatched(x.facts, *fleet_, to, now);
   const duration prefill = router_.predicted_prefill(to);
   if (!to.prefill) {

@@ -25,6 +25,20 @@ bool idle(const endpoint_load& l) {
 
 }  // namespace
 
+TEST_CASE("board: what waits at the proxy is part of what is booked") {
+  auto board = std::make_unique<endpoint_board>();
+  const endpoint_id id{7, 3}, next{7, 4};
+  REQUIRE(board->book(id, work_of(1000, 0), at_ms(0)));
+  board->hold(id, 1000);
+  CHECK(board->held_tokens(id) == 1000);
+  CHECK(board->held_tokens(next) == 0);
+  board->hold(next, 300);
+  board->unhold(id, 1000);  // of a generation that is gone
+  CHECK(board->held_tokens(next) == 300);
+  board->unhold(next, 300);
+  CHECK(board->held_tokens(next) == 0);
+}
+
 TEST_CASE("board: a request is booked, decodes and is given back") {
   auto board = std::make_unique<endpoint_board>();
   const endpoint_id id{7, 3};

@@ -95,6 +95,17 @@ TEST_CASE("access_log: one JSON line with everything that applies") {
   CHECK(std::uint64_t(e["cached_tokens"]) == 16);
 }
 
+TEST_CASE("access_log: time held back is told apart from what deciding took") {
+  simdjson::dom::parser parser;
+  account_record r = whole();
+  r.held = std::chrono::milliseconds(700);
+  r.dispatched += r.held;
+  r.sent += r.held;
+  const auto e = parsed(parser, r);
+  CHECK(double(e["held_ms"]) == doctest::Approx(700));
+  CHECK(double(e["ours_ms"]) == doctest::Approx(1));
+}
+
 TEST_CASE("access_log: what does not apply is left out") {
   simdjson::dom::parser parser;
   account_record r;

@@ -190,6 +190,20 @@ std::uint64_t observed(const histogram& h) {
 
 }  // namespace
 
+TEST_CASE("metrics: time held back is told apart from what deciding took") {
+  worker_metrics m;
+  account_record held = ended(reason::ok);
+  held.dispatched += std::chrono::seconds(2);
+  held.sent += std::chrono::seconds(2);
+  held.held = std::chrono::seconds(2);
+  m.account(held);
+  m.account(ended(reason::ok));
+  const pool_metrics& p = m.pools["main"];
+  CHECK(p.ttft_ours.sum == doctest::Approx(2 * 0.001));
+  CHECK(p.ttft_held.sum == doctest::Approx(2));
+  CHECK(observed(p.ttft_held) == 1);
+}
+
 TEST_CASE("metrics: a record lands in its cells once") {
   worker_metrics m;
   m.account(ended(reason::ok));
