@@ -21,7 +21,7 @@ struct token_usage {
 
 struct account_record {
   std::string request_id, trace_parent, client, method, path, model, pool, endpoint_url;
-  api_kind api = api_kind::chat;
+  api_kind api = api_kind::unknown;
   bool stream = false;
   std::uint16_t status = 0;  // sent to the client; 0: none was
   reason why = reason::ok;

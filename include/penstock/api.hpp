@@ -23,15 +23,17 @@ enum class api_kind : std::uint8_t {
   model,        // GET /v1/models/{id}
   health,       // GET /health, /ping
   options,      // OPTIONS *
+  unknown,      // refused before its path was known, or with one that does not exist
 };
 
-inline constexpr std::size_t api_count = 15;
+inline constexpr std::size_t api_count = 16;
 
 // The name in logs and metrics.
 constexpr std::string_view name(api_kind v) {
   constexpr std::string_view names[] = {"chat",      "completions", "responses", "messages",   "embeddings",
                                         "rerank",    "score",       "tokenize",  "detokenize", "passthrough",
-                                        "multipart", "models",      "model",     "health",     "options"};
+                                        "multipart", "models",      "model",     "health",     "options",
+                                        "unknown"};
   return names[static_cast<std::size_t>(v)];
 }
 

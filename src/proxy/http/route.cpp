@@ -210,6 +210,14 @@ std::variant<route, api_error> find_route(const request_head& head,
   return out;
 }
 
+named_call name_call(bytes_view target, const std::vector<std::string>& passthrough) {
+  const auto split = split_target(target);
+  const auto* parts = std::get_if<target_parts>(&split);
+  if (parts == nullptr) return {target.substr(0, target.find('?'))};
+  const known_path known = look_up(parts->path, passthrough);
+  return {parts->path, known.known ? known.api : api_kind::unknown};
+}
+
 std::string_view allowed_methods(bytes_view path, const std::vector<std::string>& passthrough) {
   if (path == "*") return "GET, HEAD, POST, OPTIONS";
   const known_path known = look_up(path, passthrough);

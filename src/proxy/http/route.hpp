@@ -33,6 +33,14 @@ struct route {
 std::variant<route, api_error> find_route(const request_head& head,
                                           const std::vector<std::string>& passthrough);
 
+// What a refused request's target names: its path, without scheme, host and query, and the call that it would
+// have been; `unknown` where that path does not exist. Views into `target`.
+struct named_call {
+  bytes_view path;
+  api_kind api = api_kind::unknown;
+};
+named_call name_call(bytes_view target, const std::vector<std::string>& passthrough);
+
 // The Allow header of a path; empty for unknown paths.
 std::string_view allowed_methods(bytes_view path, const std::vector<std::string>& passthrough = {});
 

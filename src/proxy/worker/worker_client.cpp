@@ -212,16 +212,17 @@ void worker::refuse(client_connection& c, api_error error) {
   record.why = error.why;
   record.status = static_cast<std::uint16_t>(http::status_of(error));
   if (parsed) {
+    const http::named_call call = http::name_call(head.target, settings().server.passthrough);
+    record.api = call.api;
     record.method = head.method;
-    record.path = head.target.substr(0, head.target.find('?'));
+    record.path = call.path;
   }
   record.request_id = parsed ? local_request_id(head) : mint_request_id();
   std::vector<std::pair<std::string, std::string>> extra;
   if (error.why == reason::method_not_allowed)
     extra.emplace_back("Allow", http::allowed_methods(record.path, settings().server.passthrough));
   if (error.retry_after_s != 0) extra.emplace_back("Retry-After", fmt::format("{}", error.retry_after_s));
-  const dialect d = record.path == "/v1/messages" ? dialect::anthropic : dialect::openai;
-  const std::string body = http::error_body(d, error, record.request_id);
+  const std::string body = http::error_body(dialect_of(record.api), error, record.request_id);
   send_local(c, std::move(record), "application/json", body, std::move(extra));
 }
 

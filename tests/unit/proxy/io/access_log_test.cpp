@@ -28,6 +28,7 @@ bool has(simdjson::dom::element e, const char* key) { return e[key].error() == s
 
 account_record whole() {
   account_record r;
+  r.api = api_kind::chat;
   r.request_id = "req-1";
   r.trace_parent = "00-aa-bb-01";
   r.client = "127.0.0.1:1";

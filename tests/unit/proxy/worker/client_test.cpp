@@ -50,6 +50,34 @@ TEST_CASE("worker: the same requests in pieces of any size give the same answers
   CHECK(has(expected, "HTTP/1.1 404 "));
 }
 
+TEST_CASE("worker: a refused request is accounted under the call that it named, and no other") {
+  struct sample {
+    std::string text;
+    api_kind api;
+    std::string path, said;
+  };
+  const std::string host = " HTTP/1.1\r\nHost: h\r\n";
+  for (const sample& s : {
+           sample{"GET /nothing" + host + "\r\n", api_kind::unknown, "/nothing", "404"},
+           sample{"GET //v1/models" + host + "\r\n", api_kind::unknown, "//v1/models", "400"},
+           sample{"nonsense\r\n\r\n", api_kind::unknown, "", "400"},
+           sample{"GET /v1/embeddings?a=b" + host + "\r\n", api_kind::embeddings, "/v1/embeddings", "405"},
+           sample{"POST http://other/v1/messages" + host + "Content-Type: text/plain\r\n\r\n",
+                  api_kind::messages, "/v1/messages", "{\"type\":\"error\""},
+           sample{"GET http://other/v1/chat/completions" + host + "\r\n", api_kind::chat,
+                  "/v1/chat/completions", "Allow: POST, OPTIONS\r\n"},
+       }) {
+    CAPTURE(s.text);
+    testing::bench b;
+    const socket_id c = b.client();
+    b.give(c, s.text);
+    CHECK(has(b.read(c), s.said));
+    REQUIRE(b.told.accounts.size() == 1);
+    CHECK(b.told.accounts[0].api == s.api);
+    CHECK(b.told.accounts[0].path == s.path);
+  }
+}
+
 TEST_CASE("worker: 100-continue comes after the checks of the head, and is never forwarded") {
   testing::bench b;
   const socket_id c = b.client();
