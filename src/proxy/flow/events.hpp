@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
 #include <variant>
 
 #include "penstock/bytes.hpp"
@@ -61,10 +62,11 @@ struct engine_bytes {
 struct engine_end {
   leg of = leg::answer;
 };
-// The engine's connection broke, or (garbage) what it sent is not HTTP.
+// The engine's connection broke, or (garbage) what it sent is not HTTP; `fault` says why, in static text.
 struct engine_lost {
   bool garbage;
   leg of = leg::answer;
+  std::string_view fault = {};
 };
 // The client closed its side (client_gone), or took nothing for too long (slow_client).
 struct client_gone {

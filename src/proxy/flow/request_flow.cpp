@@ -1,5 +1,7 @@
 #include "proxy/flow/request_flow.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cassert>
 #include <utility>
@@ -422,6 +424,7 @@ void request_flow::handle(const engine_lost& e, instant now, actions& out) {
     default: return;
   }
   if (gate_.whole) return answer_lost(now, out);
+  garbage_ = e.fault;
   if (!committed_)
     return lost_before_commit(how, e.garbage ? reason::engine_garbage : reason::engine_reset, now, out);
   // Everything the engine had to say was said: only its framing is missing.
@@ -533,7 +536,9 @@ api_error request_flow::describe(reason why) const {
       case reason::internal: return "This proxy has no descriptor, port or memory left to ask an engine.";
       case reason::connect_timeout: return "No engine for this model accepted a connection in time.";
       case reason::engine_reset: return "The engine closed the connection before it answered.";
-      case reason::engine_garbage: return "The engine's answer is not valid HTTP.";
+      case reason::engine_garbage:
+        return fmt::format("The engine's answer is not valid HTTP{}{}.", garbage_.empty() ? "" : ": ",
+                           garbage_);
       case reason::engine_cut: return "The engine's connection broke inside the answer.";
       case reason::engine_no_end_marker: return "The engine ended its stream without an end marker.";
       case reason::handoff_failed: return "The prefill engine handed nothing on to a decode engine.";

@@ -212,6 +212,7 @@ class request_flow {
   plan plan_;
   account_record record_;
   api_error error_;
+  std::string_view garbage_;  // what was wrong with an answer that was no HTTP
   deadlines deadlines_;
   http::sse_scanner scanner_;
   http::answer_reader reader_;

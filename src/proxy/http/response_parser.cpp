@@ -43,7 +43,7 @@ struct response_parser::impl {
   chunk_decoder chunks;
   second_reader second;
   response_head head;
-  api_error error;
+  std::string_view fault;
   std::uint64_t left = 0;
   unsigned interim = 0;
   bool head_request = false;
@@ -52,10 +52,7 @@ struct response_parser::impl {
 
 parse_result response_parser::impl::fail(std::string_view what, std::size_t consumed) {
   now = state::failed;
-  error = {};
-  error.why = reason::engine_garbage;
-  error.message = "the engine's answer is not valid HTTP: ";
-  error.message += what;
+  fault = what;
   return {parse_status::failed, consumed};
 }
 
@@ -177,6 +174,6 @@ bool response_parser::finish() {
 }
 
 const response_head& response_parser::head() const { return impl_->head; }
-const api_error& response_parser::error() const { return impl_->error; }
+std::string_view response_parser::fault() const { return impl_->fault; }
 
 }  // namespace penstock::http

@@ -1,12 +1,14 @@
 // HTTP/1 from engines: the mirror of request_parser, with the same strictness.
 #pragma once
 
+#include <string_view>
+
 #include "proxy/http/request_parser.hpp"
 
 namespace penstock::http {
 
-// One per engine connection. 1xx answers are skipped inside (101 fails). Ambiguous framing fails with
-// engine_garbage; nothing after it is trusted.
+// One per engine connection. 1xx answers are skipped inside (101 fails). Ambiguous framing fails; nothing
+// after it is trusted.
 class response_parser {
  public:
   explicit response_parser(std::size_t head_limit = 64 * 1024);
@@ -24,7 +26,8 @@ class response_parser {
   bool finish();
 
   const response_head& head() const;
-  const api_error& error() const;
+  // After a failure: what is wrong with the answer, in static text.
+  std::string_view fault() const;
 
  private:
   struct impl;

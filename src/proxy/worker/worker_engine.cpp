@@ -256,7 +256,7 @@ void worker::engine_answered(engine_connection& e, bytes_view bytes) {
       e.answer_complete = true;
       drive(*e.owner, flow::engine_end{e.of});
     } else if (r.status == http::parse_status::failed) {
-      drive(*e.owner, flow::engine_lost{true, e.of});
+      drive(*e.owner, flow::engine_lost{true, e.of, e.parser.fault()});
     } else if (r.status == http::parse_status::more && spans.empty() && r.consumed == 0) {
       break;
     }

@@ -269,8 +269,9 @@ TEST_CASE("flow: garbage is told from a cut, before and after the commit") {
   for (const std::string_view type : {"text/event-stream", "application/json"}) {
     testing::bench early;
     early.to_waiting(1);
-    early.on(engine_lost{true});
+    early.on(engine_lost{true, leg::answer, "its head is too large"});
     CHECK(early.why() == reason::engine_garbage);
+    CHECK(early.flow.error().message.find("is not valid HTTP: its head is too large. ") != std::string::npos);
     testing::bench late;
     late.to_waiting(1);
     late.head(200, type);
