@@ -101,8 +101,12 @@ explanation explain_request(std::string body, const std::string& path, const con
   out.text += routing::explain(p, fleet);
   // Of a pair the plan says it itself.
   if (p.candidates.front().prefill) return out;
-  const double wait = seconds(router.predicted_prefill(p.candidates.front()));
-  out.text += fmt::format("\npredicted time to the first token there: {:.3f} s\n", wait);
+  out.text += "\npredicted time to the first token there: ";
+  if (p.candidates.front().speed > 0) {
+    line(out.text, "{:.3f} s", seconds(router.predicted_prefill(p.candidates.front())));
+  } else {
+    line(out.text, "not known, since no streamed answer of it was timed yet");
+  }
   return out;
 }
 

@@ -377,7 +377,7 @@ void process::drain_step() {
       deadline_passed_ = true;
     if (deadline_passed_ && live() != 0) {
       drain_ = drain_phase::ending;
-      log(log_level::warn, fmt::format("drain deadline: {} connections are ended", live()));
+      log(log_level::warn, fmt::format("drain deadline: {} connections and requests are ended", live()));
       end_what_is_left();
       drain_began_ = now;
     }
