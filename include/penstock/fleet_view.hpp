@@ -45,7 +45,7 @@ struct served_model {
   std::int64_t created = 0;
 };
 
-struct endpoint_view {
+struct alignas(64) endpoint_view {
   // What every decision looks at comes first, on one cache line.
   endpoint_id id;
   std::uint32_t pool = 0;  // index into fleet_view::pools

@@ -24,6 +24,7 @@ constexpr std::uint16_t endpoints = 128;
 constexpr std::size_t prompt_blocks = 400;
 constexpr std::size_t prompts = 512;
 constexpr std::uint32_t block_tokens = 256;
+constexpr std::size_t most_candidates = 16;  // as a worker asks
 
 prefix_chain chain_of(std::uint64_t name, std::size_t blocks, std::size_t shared) {
   prefix_chain c;
@@ -151,7 +152,7 @@ void longest_prefix(benchmark::State& state) {
 
 void decide(benchmark::State& state) {
   measure(state, state.range(0) != 0, [](world& w, const request_facts& f) {
-    auto p = w.route.decide(f, w.fleet, instant(std::chrono::seconds(2)), w.rng);
+    auto p = w.route.decide(f, w.fleet, instant(std::chrono::seconds(2)), w.rng, most_candidates);
     benchmark::DoNotOptimize(p);
   });
 }

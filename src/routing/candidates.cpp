@@ -33,10 +33,12 @@ bool takes_requests(const endpoint_view& e, absences& a) {
 
 absences gather(const fleet_view& fleet, const model_route& route, std::span<const std::uint64_t> keys,
                 std::vector<draft>& out) {
-  out.clear();
   absences a;
   const pool_view& pool = fleet.pools[route.pool];
   bool whole = false;
+  // What stands there from the last decision is overwritten: to clear it all costs more than to fill it in.
+  out.resize(pool.endpoints.size());
+  std::size_t taken = 0;
   for (std::uint32_t p = 0; p < pool.endpoints.size(); ++p) {
     const std::uint32_t i = pool.endpoints[p];
     if (i >= fleet.endpoints.size()) continue;
@@ -53,18 +55,20 @@ absences gather(const fleet_view& fleet, const model_route& route, std::span<con
     const bool last_resort = e.settings.role == endpoint_role::decode;
     if (last_resort && whole) continue;
     if (!last_resort && !whole) {
-      out.clear();
+      taken = 0;
       whole = true;
     }
-    draft d;
+    draft& d = out[taken++];
+    d.figures = {};
     d.figures.endpoint = e.id;
     d.figures.confidence = e.confidence > 0 ? std::min(e.confidence, 1.0) : 0;  // NaN is no confidence
     d.key = i < keys.size() ? keys[i] : i;
     d.seed = route.endpoints[p].seed;
     d.position = p;
     d.doubted = e.state == life::suspect;
-    out.push_back(d);
+    d.sequence_cost = d.decoding = d.pace = 0;
   }
+  out.resize(taken);
   return a;
 }
 

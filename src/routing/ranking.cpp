@@ -12,15 +12,31 @@ namespace {
 constexpr double near_seconds = 0.010;
 
 using order_list = std::vector<ranked>;
+using place = order_list::iterator;
 
-// Fills the order by score; equal scores go by rendezvous.
-template <class Score>
-void sort_by(std::span<const draft> drafts, std::uint64_t key, order_list& order, Score score_of) {
-  order.clear();
-  for (std::uint32_t i = 0; i < drafts.size(); ++i) {
-    order.push_back({score_of(drafts[i]), ~rendezvous_weight(drafts[i].key, key), 0, i});
+// The best `most` of them in order, the others behind.
+void sort_best(place first, place last, std::size_t most) {
+  const auto n = static_cast<std::size_t>(last - first);
+  if (most < n) {
+    std::nth_element(first, first + static_cast<std::ptrdiff_t>(most), last);
+    last = first + static_cast<std::ptrdiff_t>(most);
   }
-  std::sort(order.begin(), order.end());
+  std::sort(first, last);
+}
+
+// Fills the order, unsorted; equal scores go by rendezvous.
+template <class Score>
+void score_all(std::span<const draft> drafts, std::uint64_t key, order_list& order, Score score_of) {
+  order.resize(drafts.size());
+  for (std::uint32_t i = 0; i < drafts.size(); ++i)
+    order[i] = {score_of(drafts[i]), ~rendezvous_weight(drafts[i].key, key), 0, i};
+}
+
+template <class Score>
+void sort_by(std::span<const draft> drafts, std::uint64_t key, const rank_request& r, order_list& order,
+             Score score_of) {
+  score_all(drafts, key, order, score_of);
+  sort_best(order.begin(), order.end(), r.most);
 }
 
 // Sequences over the endpoints of [first, last) of an order, and who is above its share of them.
@@ -40,56 +56,59 @@ class load_bound {
   double extra_, factor_;
 };
 
-// Of the best `n`, the one that the key belongs to and that is within its bound comes first.
-void settle_tie(std::span<const draft> drafts, const rank_request& r, std::size_t n, order_list& order) {
-  const std::span<const ranked> tied(order.data(), n);
-  const load_bound bound(drafts, tied, r);
-  std::size_t home = n;
-  for (std::size_t i = 0; i < n; ++i) {
-    if (!bound.takes(drafts[tied[i].index])) continue;
-    if (home == n || tied[i].tie < tied[home].tie) home = i;
+// Of the candidates before `end`, the one that the key belongs to and that is within its bound comes first.
+// False: nobody is within.
+bool settle_tie(std::span<const draft> drafts, const rank_request& r, place first, place end) {
+  const load_bound bound(drafts, {first, end}, r);
+  place home = end;
+  for (place o = first; o != end; ++o) {
+    if (bound.takes(drafts[o->index]) && (home == end || o->tie < home->tie)) home = o;
   }
-  if (home < n)
-    std::rotate(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(home),
-                order.begin() + static_cast<std::ptrdiff_t>(home) + 1);
+  if (home == end) return false;
+  std::iter_swap(first, home);
+  return true;
 }
 
-// Of the best `n`, those that would not compute noticeably more than the one that holds most come first;
-// returns how many they are. A shared head is cheap to compute elsewhere only when its holders are busy, and
-// then these are not near: what is near for its discount or for the engines' speed alone is no tie, or a lone
-// conversation, whose whole past is shared by all of the traffic, would move with each turn.
-std::size_t keep_holders(std::span<const draft> drafts, std::size_t n, order_list& order) {
+// Of the candidates before `end`, those that would not compute noticeably more than the one that holds most
+// come first; returns where they end. A shared head is cheap to compute elsewhere only when its holders are
+// busy, and then these are not near: what is near for its discount or for the engines' speed alone is no tie,
+// or a lone conversation, whose whole past is shared by all of the traffic, would move with each turn.
+place keep_holders(std::span<const draft> drafts, place first, place end) {
   constexpr double noticeable = 1.05;
   const auto work = [&](const ranked& o) {
     return static_cast<double>(drafts[o.index].figures.uncached_tokens);
   };
-  const auto end = order.begin() + static_cast<std::ptrdiff_t>(n);
-  double least = work(order[0]);
-  for (auto o = order.begin(); o != end; ++o) least = std::min(least, work(*o));
-  const auto apart =
-      std::partition(order.begin(), end, [&](const ranked& o) { return work(o) <= least * noticeable; });
-  std::sort(order.begin(), apart);
-  std::sort(apart, end);
-  return static_cast<std::size_t>(apart - order.begin());
+  double least = work(*first);
+  for (place o = first; o != end; ++o) least = std::min(least, work(*o));
+  return std::partition(first, end, [&](const ranked& o) { return work(o) <= least * noticeable; });
 }
 
+// Three parts, each in the order of scores: the tie, whose home comes first; who else is near; the others.
 choice by_prefix(std::span<const draft> drafts, const rank_request& r, std::uint64_t key, order_list& order) {
-  sort_by(drafts, key, order, [](const draft& d) { return d.figures.score; });
-  const double band = near_seconds * r.pool_speed;
-  std::size_t n = 1;
-  while (n < order.size() && order[n].score <= order[0].score + band) ++n;
-  if (n > 1) n = keep_holders(drafts, n, order);
-  if (n > 1) {
-    settle_tie(drafts, r, n, order);
-    return choice::hash_tie;
-  }
+  score_all(drafts, key, order, [](const draft& d) { return d.figures.score; });
+  const place first = order.begin(), last = order.end();
+  const double near_score = std::min_element(first, last)->score + near_seconds * r.pool_speed;
+  const place near = std::partition(first, last, [&](const ranked& o) { return o.score <= near_score; });
+  const place tied = near - first > 1 ? keep_holders(drafts, first, near) : near;
+  const bool tie = tied - first > 1;
+  const bool settled = tie && settle_tie(drafts, r, first, tied);
+  const auto left = [&](place part) {
+    const auto before = static_cast<std::size_t>(part - first);
+    return r.most > before ? r.most - before : 0;
+  };
+  const place unsorted = settled ? first + 1 : first;
+  sort_best(unsorted, tied, left(unsorted));
+  sort_best(tied, near, left(tied));
+  sort_best(near, last, left(near));
+  if (tie) return choice::hash_tie;
   return drafts[order[0].index].figures.hit_blocks > 0 ? choice::holds_prefix : choice::least_work;
 }
 
 // Endpoints within their bound in the key's order, then those above it, then the doubted ones. The mean
 // is taken over the ones that are not doubted, as long as there are any.
 choice by_hash(std::span<const draft> drafts, const rank_request& r, std::uint64_t key, order_list& order) {
-  sort_by(drafts, key, order, [](const draft&) { return 0.0; });
+  score_all(drafts, key, order, [](const draft&) { return 0.0; });
+  std::sort(order.begin(), order.end());
   for (ranked& o : order) o.shelf = drafts[o.index].doubted ? 1 : 0;
   std::stable_sort(order.begin(), order.end());
   const std::uint32_t home = order[0].index;
@@ -113,9 +132,10 @@ double sequence_load(const draft& d) {
 }
 
 template <class Load>
-void by_load(std::span<draft> drafts, std::uint64_t key, order_list& order, Load load_of) {
+void by_load(std::span<draft> drafts, std::uint64_t key, const rank_request& r, order_list& order,
+             Load load_of) {
   for (draft& d : drafts) d.figures.score = load_of(d);
-  sort_by(drafts, key, order, [](const draft& d) { return d.figures.score; });
+  sort_by(drafts, key, r, order, [](const draft& d) { return d.figures.score; });
 }
 
 void by_turn(std::span<const draft> drafts, std::uint32_t cursor, order_list& order) {
@@ -127,8 +147,8 @@ void by_turn(std::span<const draft> drafts, std::uint32_t cursor, order_list& or
   std::sort(order.begin(), order.end());
 }
 
-void by_chance(std::span<const draft> drafts, std::uint64_t key, order_list& order) {
-  sort_by(drafts, key, order, [](const draft& d) { return d.doubted ? 1.0 : 0.0; });
+void by_chance(std::span<const draft> drafts, std::uint64_t key, const rank_request& r, order_list& order) {
+  sort_by(drafts, key, r, order, [](const draft& d) { return d.doubted ? 1.0 : 0.0; });
 }
 
 }  // namespace
@@ -145,11 +165,11 @@ choice rank(std::span<draft> drafts, const rank_request& request, prng& rng, ord
       why = by_hash(drafts, request, request.hash_key != 0 ? request.hash_key : rng.next(), order);
       break;
     case policy::least_tokens:
-      by_load(drafts, rng.next(), order, [&](const draft& d) { return token_load(d, request); });
+      by_load(drafts, rng.next(), request, order, [&](const draft& d) { return token_load(d, request); });
       why = choice::least_tokens;
       break;
     case policy::least_requests:
-      by_load(drafts, rng.next(), order, sequence_load);
+      by_load(drafts, rng.next(), request, order, sequence_load);
       why = choice::least_requests;
       break;
     case policy::round_robin:
@@ -157,7 +177,7 @@ choice rank(std::span<draft> drafts, const rank_request& request, prng& rng, ord
       why = choice::round_robin;
       break;
     case policy::random:
-      by_chance(drafts, rng.next(), order);
+      by_chance(drafts, rng.next(), request, order);
       why = choice::random;
       break;
   }

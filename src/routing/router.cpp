@@ -107,6 +107,7 @@ struct router::impl {
   std::vector<std::uint64_t> tokens_before;
   std::vector<ranked> order;
   std::vector<double> queues;
+  request_size size;  // of the request that is decided about
   double speed = default_speed;
   double usual_work = 0;  // uncached tokens of the requests sent lately, in the mean
   double free_share = 1;  // ... as a share of their prompts
@@ -129,9 +130,9 @@ endpoint_id router::impl::recall(std::string_view response_id, const fleet_view&
 
 void router::impl::look_up(const prefix_chain& chain) {
   shared.prefixes.longest(chain.blocks, probes);
-  tokens_before.assign(1, 0);
-  tokens_before.reserve(chain.blocks.size() + 1);
-  for (const prefix_block& b : chain.blocks) tokens_before.push_back(tokens_before.back() + b.tokens);
+  tokens_before.resize(chain.blocks.size() + 1);
+  std::uint64_t sum = tokens_before[0] = 0;
+  for (std::size_t i = 0; i < chain.blocks.size(); ++i) tokens_before[i + 1] = sum += chain.blocks[i].tokens;
   for (std::size_t i = 0; i < drafts.size(); ++i) {
     drafts[i].figures.hit_blocks += probes[i].depth;
     drafts[i].figures.hit_tokens += tokens_before[probes[i].depth] * probes[i].trust / 100;
@@ -168,7 +169,6 @@ void router::impl::measure(const request_facts& facts, cost_weights weights, con
   const std::size_t chains = facts.pooling ? 0 : std::min(facts.prompts.size(), most_chains);
   for (std::size_t i = 0; i < chains; ++i) look_up(facts.prompts[i]);
   speed = pool_speed(drafts);
-  const request_size size = size_of(facts);
   const double output = weights.learned_sequence ? outputs.expected(hash(facts.model)) : 0;
   weights.lambda = crowded_lambda(weights.lambda, waiting(now));
   weights.free_share = free_share;
@@ -292,7 +292,7 @@ router::router(shared_state& shared) : impl_(std::make_unique<impl>(shared)) {}
 router::~router() = default;
 
 std::variant<plan, api_error> router::decide(const request_facts& facts, const fleet_view& fleet, instant now,
-                                             prng& rng) {
+                                             prng& rng, std::size_t most) {
   impl& m = *impl_;
   m.index.sync(fleet, m.shared.prefixes, m.shared.responses);
   const model_route& route = m.models.route(fleet, facts.model);
@@ -316,10 +316,12 @@ std::variant<plan, api_error> router::decide(const request_facts& facts, const f
   rank_request r;
   r.by = pool.route;
   r.weights = weights_of(m.settings(fleet));
+  if (!splits) r.most = std::max<std::size_t>(most, 1);
+  m.size = size_of(facts);
   const telling_block telling = m.telling_of(facts, route);
   m.measure(facts, r.weights, telling, now);
   r.pool_speed = m.speed;
-  r.sequences = size_of(facts).sequences;
+  r.sequences = m.size.sequences;
   r.tie_key = facts.affinity.empty() ? telling.key : hash(facts.affinity) | 1;
   r.hash_key = r.tie_key;
   std::uint32_t* cursor = nullptr;
@@ -329,6 +331,7 @@ std::variant<plan, api_error> router::decide(const request_facts& facts, const f
   }
   const choice why = rank(m.drafts, r, rng, m.order);
   if (cursor != nullptr) *cursor = m.drafts[m.order[0].index].position + 1;
+  m.order.resize(std::min(m.order.size(), r.most));
   plan p = m.make_plan(facts, pinned ? choice::pinned : why, r.by, telling);
   p.by_session = !facts.affinity.empty();
   if (splits) m.add_pairs(facts, fleet, route, telling, r, now, rng, p);

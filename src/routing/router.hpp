@@ -2,6 +2,7 @@
 // happened to the request is told back.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -74,9 +75,10 @@ class router {
   // Ranks the endpoints that may serve `facts`. Refusals: model_not_found (no pool matches),
   // response_not_found (previous_response_id that nobody here remembers, or whose engine is out),
   // no_endpoint. A draining replica decides as ever. What belongs to a fleet is kept by its version: a
-  // fleet that changed anything but states and confidences needs a new one (0: never kept).
+  // fleet that changed anything but states and confidences needs a new one (0: never kept). The plan names
+  // the best `most` candidates; where the pool splits requests, all.
   std::variant<plan, api_error> decide(const request_facts& facts, const fleet_view& fleet, instant now,
-                                       prng& rng);
+                                       prng& rng, std::size_t most = ~std::size_t{0});
 
   // The request was handed to `chosen`: books its work and enters its blocks as pending.
   work_lease dispatched(const request_facts& facts, const fleet_view& fleet, const candidate& chosen,

@@ -11,6 +11,8 @@ namespace {
 
 // How long a failure or a refusal makes an endpoint less wanted on its own, without health's judgement.
 constexpr duration suspicion = std::chrono::seconds(1);
+// More than a worker's retry budget ever saves.
+constexpr std::size_t most_candidates = 16;
 // Up to here a request waits for the end of the batch; a larger one is sent while its body is in the cache.
 constexpr std::size_t small_request = 32 * 1024;
 // A copy of so little is cheaper than a list of parts for the kernel.
@@ -88,7 +90,7 @@ void worker::execute(exchange& x, const flow::action& a) {
 }
 
 void worker::decide(exchange& x) {
-  auto found = router_.decide(x.facts, *fleet_, io_.now(), rng_);
+  auto found = router_.decide(x.facts, *fleet_, io_.now(), rng_, most_candidates);
   if (auto* error = std::get_if<api_error>(&found)) return follow_up(flow::not_picked{std::move(*error)});
   plan& chosen = std::get<plan>(found);
   if (hold_back(x, chosen)) return;

@@ -58,6 +58,30 @@ TEST_CASE("router: every plan lists every candidate once") {
   }
 }
 
+TEST_CASE("router: a plan of the best few is the beginning of the plan of all") {
+  for (std::size_t by = 0; by < policy_count; ++by) {
+    bench b(fleet_of(40, static_cast<policy>(by)));
+    std::vector<work_lease> keep;
+    for (std::uint64_t i = 0; i < 200; ++i) {
+      const request_facts f = request_of(chain_of(i % 30, i % 9));
+      const prng before = b.rng;
+      const plan all = b.decide(f);
+      for (const std::size_t most : {std::size_t{1}, std::size_t{2}, std::size_t{7}, std::size_t{39}}) {
+        prng again = before;
+        const auto found = b.route.decide(f, b.fleet, at_ms(1000), again, most);
+        const plan& few = std::get<plan>(found);
+        REQUIRE(few.candidates.size() == most);
+        if (static_cast<policy>(by) == policy::round_robin) continue;  // whose turn it is, moves on
+        CHECK(few.why == all.why);
+        for (std::size_t k = 0; k < most; ++k)
+          CHECK(few.candidates[k].endpoint == all.candidates[k].endpoint);
+      }
+      keep.push_back(b.send(f, all.candidates[i % 3]));
+      if (keep.size() > 60) keep.erase(keep.begin() + static_cast<std::ptrdiff_t>(i % 50));
+    }
+  }
+}
+
 TEST_CASE("router: the other policies do what their names say") {
   SUBCASE("round robin takes turns, and passes over who is out") {
     bench b(fleet_of(4, policy::round_robin));
