@@ -7,7 +7,7 @@ namespace {
 
 // How long a request lets others go before it, in times of its own work: what comes later and is shorter goes
 // first, and nobody waits for ever.
-constexpr int patience = 4;
+constexpr int patience = 8;
 
 constexpr std::uint32_t key_of(endpoint_id id) { return std::uint32_t{id.slot} << 16 | id.generation; }
 

@@ -45,7 +45,7 @@ TEST_CASE("hold queue: short ones go first, as long as the long ones have not wa
   q.queue.add(q.tickets[0], a, work(1000), at_ms(0), std::chrono::seconds(60));
   q.queue.add(q.tickets[1], a, work(10), at_ms(100), std::chrono::seconds(60));
   q.queue.add(q.tickets[2], a, work(10), at_ms(50), std::chrono::seconds(60));
-  q.queue.add(q.tickets[3], a, work(10), at_ms(4500), std::chrono::seconds(60));  // the long one came early enough for it
+  q.queue.add(q.tickets[3], a, work(10), at_ms(8500), std::chrono::seconds(60));  // the long one came early enough for it
   q.queue.add(q.tickets[4], b, work(1), at_ms(0), std::chrono::seconds(60));
   CHECK(q.queue.size() == 5);
   CHECK(q.all(a) == "2103");
