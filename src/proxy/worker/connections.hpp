@@ -26,6 +26,12 @@ namespace penstock::worker {
 struct client_connection;
 struct engine_connection;
 
+// A request that waits for its turn, and what was decided for it.
+struct held_request {
+  routing::hold_queue::ticket turn;
+  plan chosen;
+};
+
 // What the prefill engine of a split request needs beside the exchange's own.
 struct prefill_work {
   engine_connection* engine = nullptr;  // while the leg has one
@@ -66,8 +72,7 @@ struct exchange {
   bool finished = false;        // the flow said finish; only the answer's tail may be unsent
   request_id_claim claimed_id;  // of an id that the client chose
   count_lease live, live_stream;
-  routing::hold_queue::ticket turn;  // while it waits for an engine that has enough to do
-  plan held_plan;                    // ... and what was decided
+  std::unique_ptr<held_request> held;  // while it waits for an engine that has enough to do
   instant body_began{};
   instant attempt_began{};  // of the current attempt: for passive health
   instant token_told_at{};

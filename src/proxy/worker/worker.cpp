@@ -275,14 +275,15 @@ void worker::call_held() {
   while (routing::hold_queue::ticket* t = held_.next(io_.now(), takes)) {
     exchange& x = *static_cast<exchange*>(t->owner);
     client_connection& c = *x.client;
-    const account_record& r = x.flow.record();
-    x.flow.record().held = std::max(io_.now() - r.body_done, duration(1));
+    const std::unique_ptr<held_request> held = std::move(x.held);
+    account_record& r = x.flow.record();
+    r.held = std::max(io_.now() - r.body_done, duration(1));
     if (router_.doubts(x.work.endpoint(), *fleet_, io_.now())) {
       x.work = {};
       drive(x, flow::turn_came{});
     } else {
       x.work.send();
-      drive(x, flow::picked{std::move(x.held_plan)});
+      drive(x, flow::picked{std::move(held->chosen)});
     }
     flush(c);
   }

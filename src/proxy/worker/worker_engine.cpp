@@ -106,9 +106,10 @@ bool worker::hold_back(exchange& x, plan& p) {
   if (x.flow.record().held != duration{} || !router_.has_enough(to.endpoint)) return false;
   const instant now = io_.now();
   x.work = router_.reserve(x.facts, *fleet_, to, now);
-  x.turn.owner = &x;
-  held_.add(x.turn, to.endpoint, x.work.hold(p.telling_key), now, longest);
-  x.held_plan = std::move(p);
+  x.held = std::make_unique<held_request>();
+  x.held->turn.owner = &x;
+  held_.add(x.held->turn, to.endpoint, x.work.hold(p.telling_key), now, longest);
+  x.held->chosen = std::move(p);
   if (!held_timer_.armed()) wheel_.arm(held_timer_, now + timer_wheel::tick);
   return true;
 }
