@@ -74,6 +74,7 @@ void request_flow::handle(const body_ready& e, instant now, actions& out) {
   const bool openai_stream = record_.api == api_kind::chat || record_.api == api_kind::completions;
   inject_usage_ = settings_.server.usage == usage_mode::inject && facts_->stream && openai_stream &&
                   !facts_->client_wants_usage && !facts_->continuous_usage;
+  if (facts_->stream) deadlines_.first_token = after(now, settings_.timeouts.first_token);
   budget_.request();
   state_ = state::deciding;
   out.push_back({.kind = action_kind::decide});
@@ -493,7 +494,9 @@ void request_flow::handle(const timer&, instant now, actions& out) {
   }
   if (now >= deadlines_.gate) return gate_late(now, out);
   if (now >= deadlines_.first_token) {
-    if (has_engine_ && !said_all()) report(fault::timeout, out);
+    // Who got the request late, after it waited here or behind another that failed, had no time to fail.
+    const bool had_time = now - record_.engine_asked >= settings_.timeouts.first_token / 2;
+    if (has_engine_ && had_time && !said_all()) report(fault::timeout, out);
     if (prefill_ != nullptr && prefill_->booked()) report(fault::timeout, out, leg::prefill);
     decode_silent();
     return fail(describe(reason::first_token_timeout), now, out);

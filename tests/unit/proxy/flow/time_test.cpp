@@ -155,6 +155,20 @@ TEST_CASE("flow: each deadline has its reason, and blames an engine only where o
   };
   const std::vector<row> rows = {
       {"body", [](testing::bench&) {}, 600s, reason::total_timeout, 0},
+      {"first token, waiting for a turn", [](testing::bench& b) { b.to_deciding(); }, 30s,
+       reason::first_token_timeout, 0},
+      {"first token, of an engine that was asked at half time",
+       [](testing::bench& b) {
+         b.to_waiting();
+         b.flow.record().engine_asked = b.now + 15s;
+       },
+       30s, reason::first_token_timeout, 1},
+      {"first token, of one that was asked later",
+       [](testing::bench& b) {
+         b.to_waiting();
+         b.flow.record().engine_asked = b.now + 16s;
+       },
+       30s, reason::first_token_timeout, 0},
       {"first token, no head", [](testing::bench& b) { b.to_waiting(); }, 30s, reason::first_token_timeout,
        1},
       {"first token, held",

@@ -19,15 +19,17 @@ std::string asks(std::string_view name, std::size_t tokens) {
                           name, text));
 }
 
-config held(duration longest) {
+config held(duration longest, duration first_token) {
   config c = settings();
   c.routing.hold = longest;
+  if (first_token != duration{}) c.timeouts.first_token = first_token;
   return c;
 }
 
 // An engine of 1,000 tokens a second that has 5,000 before it.
 struct busy : testing::bench {
-  explicit busy(duration longest = 10s, std::size_t engines = 1) : testing::bench(held(longest), engines) {
+  explicit busy(duration longest = 10s, std::size_t engines = 1, duration first_token = {})
+      : testing::bench(held(longest, first_token), engines) {
     shared.board.tell_speed({0, 1}, 1000);
     first = client();
     give(first, asks("first", 5000));
@@ -108,6 +110,18 @@ TEST_CASE("worker: nobody waits for longer than is allowed, and a client that le
   CHECK(has(b.read(b.engine()), "stays"));
   CHECK(b.rests());
   CHECK(b.shared.board.held_tokens({0, 1}) == 0);
+}
+
+TEST_CASE("worker: whose token is due before its turn is answered here, and no engine is asked") {
+  busy b(10s, 1, 1s);
+  const socket_id waits = b.client();
+  b.give(waits, asks("waits", 1000));
+  b.wait(1100ms);
+  CHECK(begins(b.read(waits), "HTTP/1.1 504 "));
+  CHECK(b.io.connecting.empty());
+  CHECK(b.shared.board.held_tokens({0, 1}) == 0);
+  CHECK(b.told.accounts.back().why == reason::first_token_timeout);
+  CHECK(b.rests());
 }
 
 TEST_CASE("worker: whose engine fails meanwhile is sent to another") {
