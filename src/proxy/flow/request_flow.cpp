@@ -290,6 +290,7 @@ void request_flow::handle(const engine_end& e, instant now, actions& out) {
 // --- ends -------------------------------------------------------------------------------------------
 
 void request_flow::end_stream(instant now, actions& out) {
+  if (scanner_.finish()) take_event({scanner_.tail(), http::event_kind::end_marker}, {}, now, out);
   if (!scanner_.ended() && !scanner_.error_seen()) {
     if (!committed_) return lost_before_commit(fault::reset, reason::engine_no_end_marker, now, out);
     report(fault::reset, out);

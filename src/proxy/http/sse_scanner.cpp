@@ -19,6 +19,11 @@ bool ends_with(bytes_view s, bytes_view suffix) {
   return s.size() >= suffix.size() && s.substr(s.size() - suffix.size()) == suffix;
 }
 
+bool is_done(bytes_view data) {
+  while (!data.empty() && data.back() == ' ') data.remove_suffix(1);
+  return data == "[DONE]";
+}
+
 bool content_key(bytes_view key) {
   return key == "content" || key == "reasoning_content" || key == "reasoning" || key == "tool_calls" ||
          key == "refusal" || key == "function_call" || key == "audio" || key == "thinking";
@@ -149,14 +154,12 @@ event_kind sse_scanner::classify_quickly(bytes_view data) {
 }
 
 event_kind sse_scanner::classify_choices(const event_fields& f) {
-  bytes_view data = f.data;
-  while (!data.empty() && data.back() == ' ') data.remove_suffix(1);
-  if (data == "[DONE]") {
+  if (is_done(f.data)) {
     ended_ = true;
     return event_kind::end_marker;
   }
   if (f.name == "error") return failed();
-  return first_token_ ? classify_quickly(data) : classify_parsed(data);
+  return first_token_ ? classify_quickly(f.data) : classify_parsed(f.data);
 }
 
 void sse_scanner::note_sequence(bytes_view data) {
@@ -298,6 +301,13 @@ void sse_scanner::keep(bytes_view rest, scanned_events& out) {
   }
   begin_oversized(rest);
   out.push_back({rest, event_kind::piece});
+}
+
+bool sse_scanner::finish() {
+  if (!reads_choices() || in_oversized_ || ended_ || !is_done(fields_of(carry_).data)) return false;
+  ++events_;
+  ended_ = true;
+  return true;
 }
 
 std::size_t sse_scanner::scan(bytes_view in, scanned_events& out) {

@@ -41,6 +41,10 @@ class sse_scanner {
   // but for its name: the flags below still tell its first token and its end.
   std::size_t scan(bytes_view in, scanned_events& out);
 
+  // The stream ended as its framing says. True: the event that is held is the end marker, which lacks but its
+  // blank line. Clients of engines take it, so it counts; tail() has its bytes.
+  bool finish();
+
   // Bytes of an unfinished event kept inside.
   std::size_t held() const { return carry_.size(); }
   // What is held, when the engine's stream ended in the middle of an event.

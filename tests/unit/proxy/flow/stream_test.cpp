@@ -265,6 +265,26 @@ TEST_CASE("flow: a stream cut at any byte gives whole events and one error event
   }
 }
 
+TEST_CASE("flow: an end marker that lacks its blank line passes as it is, where the answer is not cut") {
+  const std::string text = fmt::format("{}{}data: [DONE]\n", role, token);
+  for (std::size_t cut = 0; cut <= text.size(); ++cut) {
+    CAPTURE(cut);
+    testing::bench b;
+    b.to_holding();
+    b.bytes(bytes_view(text).substr(0, cut));
+    b.bytes(bytes_view(text).substr(cut));
+    b.on(engine_end{});
+    REQUIRE(b.client == text);
+    REQUIRE(b.why() == reason::ok);
+    REQUIRE(at_rest(b));
+  }
+  testing::bench lost;
+  lost.to_holding();
+  lost.bytes(text);
+  lost.on(engine_lost{false});
+  CHECK(lost.why() == reason::engine_cut);
+}
+
 TEST_CASE("flow: garbage is told from a cut, before and after the commit") {
   for (const std::string_view type : {"text/event-stream", "application/json"}) {
     testing::bench early;

@@ -254,6 +254,32 @@ TEST_CASE("responses without event lines end as those with them, however their J
   }
 }
 
+TEST_CASE("an end marker without its blank line counts where the stream ends as its framing says") {
+  const std::string before = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
+  for (const std::string marker :
+       {"data: [DONE]", "data: [DONE]\n", "data:[DONE]\r\n", "data: [DONE]\r\n\r"}) {
+    CAPTURE(marker);
+    sse_scanner scanner(api_kind::chat, mebibyte);
+    CHECK(run(scanner, {before + marker}).kinds == "c");
+    CHECK_FALSE(scanner.ended());
+    CHECK(scanner.finish());
+    CHECK(scanner.ended());
+    CHECK(scanner.tail() == marker);
+    CHECK_FALSE(scanner.finish());
+  }
+  for (const std::string rest :
+       {"", "data: [DON", "data: [DONE]\ndata: x", "data: {\"a\":1}\n", ": [DONE]"}) {
+    CAPTURE(rest);
+    sse_scanner scanner(api_kind::chat, mebibyte);
+    run(scanner, {before + rest});
+    CHECK_FALSE(scanner.finish());
+    CHECK_FALSE(scanner.ended());
+  }
+  sse_scanner other(api_kind::responses, mebibyte);
+  run(other, {"data: [DONE]"});
+  CHECK_FALSE(other.finish());
+}
+
 TEST_CASE("errors: seen in every dialect, and an end marker after one does not make it good") {
   sse_scanner chat(api_kind::chat, mebibyte);
   CHECK(run(chat, {test::vllm_sigterm}).kinds == "cxE");
