@@ -24,13 +24,15 @@ struct order_rule {
 };
 
 // In this order, since what gave way is the greater of a later rule.
-constexpr std::array<order_rule, 8> order_rules{{
+constexpr std::array<order_rule, 9> order_rules{{
     {"limits.body_bytes", "limits.body_memory", by_default::error, "one body must fit"},
     {"limits.stream_buffer", "limits.buffer_memory", by_default::error, "one stream must fit"},
     {"limits.held_bytes", "limits.stream_buffer", by_default::error, "what is held must fit into it"},
     {"timeouts.first_token", "timeouts.total", by_default::gives_way, "it could never pass"},
     {"timeouts.between_events", "timeouts.total", by_default::gives_way, "it could never pass"},
     {"timeouts.connect", "timeouts.first_token", by_default::gives_way, "it could never pass"},
+    {"routing.hold", "timeouts.first_token", by_default::gives_way,
+     "requests would be late before they are sent"},
     {"timeouts.drain_settle", "timeouts.drain", by_default::gives_way, "draining begins with it"},
     {"health.timeout", "health.interval", by_default::gives_way, "it would stretch the interval"},
 }};

@@ -23,7 +23,7 @@ whose column "reload" says no needs a restart.
   a plain `${`.
 - Unknown keys are errors.
 - **Deadlines that contain each other** must not contradict: `first_token` and `between_events` are at most
-  `total`, `connect` at most `first_token`, `drain_settle` at most `drain`, `health.timeout` at most
+  `total`, `connect` and `routing.hold` at most `first_token`, `drain_settle` at most `drain`, `health.timeout` at most
   `health.interval`. The inner one, if it is not written, gives way to a shorter outer one.
 
 The smallest configuration:

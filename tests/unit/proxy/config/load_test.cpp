@@ -155,6 +155,7 @@ TEST_CASE("deadlines at their defaults give way to shorter ones around them") {
   CHECK(r.value->timeouts.first_token == 100ms);
   CHECK(r.value->timeouts.between_events == 100ms);
   CHECK(r.value->timeouts.connect == 100ms);
+  CHECK(r.value->routing.hold == 100ms);
   CHECK(r.value->timeouts.drain_settle == 0s);
   CHECK(r.value->health.timeout == 50ms);
   // No total limit contains nothing.

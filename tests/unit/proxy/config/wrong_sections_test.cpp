@@ -144,6 +144,17 @@ url = "http://engine:8000"
 )",
      R"(c.toml:3:11: timeouts.connect (11s) is greater than timeouts.first_token (10s): it could never pass
 )"},
+    {"a wait for one's turn that outlasts the first token",
+     R"([timeouts]
+first_token = "10s"
+[routing]
+hold = "11s"
+[[pool]]
+[[pool.endpoint]]
+url = "http://engine:8000"
+)",
+     R"(c.toml:4:8: routing.hold (11s) is greater than timeouts.first_token (10s): requests would be late before they are sent
+)"},
     {"a deadline above the default of the one around it",
      R"([timeouts]
 first_token = "2h"
