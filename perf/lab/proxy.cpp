@@ -154,6 +154,7 @@ passage* proxy::next_turn(instant now) {
   p->waited = true;
   if (router_->doubts(p->lease.endpoint(), *fleet_, now)) p->lease = {};
   p->lease.send();
+  if (p->lease) router_->turn_came(p->order.front());
   return p;
 }
 

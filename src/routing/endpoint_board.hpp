@@ -52,8 +52,8 @@ class endpoint_board {
   // After a first token: the finish clock restarts from what is still outstanding at `speed`.
   void reanchor(endpoint_id id, instant now, double speed);
 
-  // Of what is booked, `tokens` wait at the proxy for their turn; and no longer. Not part of read(), as most
-  // requests are never held back.
+  // Of what is booked, `tokens` wait at the proxy for their turn, or nobody will see when they are done; and no
+  // longer. Not part of read(), as most requests are neither.
   void hold(endpoint_id id, std::uint64_t tokens);
   void unhold(endpoint_id id, std::uint64_t tokens);
   std::uint64_t held_tokens(endpoint_id id) const;

@@ -376,6 +376,8 @@ work_lease router::dispatched(const request_facts& facts, const fleet_view& flee
                               instant now) {
   impl& m = *impl_;
   work_lease lease = reserve(facts, fleet, chosen, now);
+  // Its first token will only be guessed: an engine would stand idle while the guess is too late.
+  if (!facts.stream) lease.state_->wait();
   const request_size size = size_of(facts);
   const std::uint64_t work = std::min(chosen.uncached_tokens, size.prompt_tokens);
   m.note_work(static_cast<double>(work), static_cast<double>(size.prompt_tokens));
@@ -394,6 +396,15 @@ bool router::doubts(endpoint_id endpoint, const fleet_view& fleet, instant now) 
   return found == fleet.endpoints.end() || (found->state != life::up && found->state != life::starting);
 }
 
+void router::turn_came(candidate& chosen) const {
+  const endpoint_load load = impl_->shared.board.read(chosen.endpoint);
+  const std::uint64_t behind = impl_->shared.board.held_tokens(chosen.endpoint) + chosen.uncached_tokens;
+  const double pool = static_cast<double>(impl_->slot_speed[chosen.endpoint.slot % max_endpoints]);
+  const auto before = static_cast<double>(load.prefill_tokens - std::min(load.prefill_tokens, behind));
+  chosen.speed = load.speed;
+  chosen.queue_tokens = before * pace_of(pool, impl_->speed_of(chosen));
+}
+
 bool router::has_enough(endpoint_id endpoint) const {
   const endpoint_load load = impl_->shared.board.read(endpoint);
   const std::uint64_t held = impl_->shared.board.held_tokens(endpoint);
@@ -404,13 +415,7 @@ bool router::has_enough(endpoint_id endpoint) const {
 duration router::predicted_prefill(const candidate& chosen) const {
   const double own = impl_->speed_of(chosen);
   const double pool = static_cast<double>(impl_->slot_speed[chosen.endpoint.slot % max_endpoints]);
-  double queue = chosen.queue_tokens / pace_of(pool, own);  // its own tokens again
-  // Of those that wait at the proxy none goes before one that was sent.
-  if (const std::uint64_t held = impl_->shared.board.held_tokens(chosen.endpoint); held > 0) {
-    const std::uint64_t others = held + chosen.uncached_tokens;
-    const std::uint64_t all = impl_->shared.board.read(chosen.endpoint).prefill_tokens;
-    queue = std::min(queue, static_cast<double>(all - std::min(all, others)));
-  }
+  const double queue = chosen.queue_tokens / pace_of(pool, own);  // its own tokens again
   return to_duration((queue + static_cast<double>(chosen.uncached_tokens)) / own);
 }
 

@@ -85,8 +85,10 @@ class router {
                         instant now);
 
   // Whether an engine has enough to do for now: what more it gets only waits there, first come, first served.
-  // Never before its speed is known.
+  // Only requests whose first token will be seen count, and none before its speed is known.
   bool has_enough(endpoint_id endpoint) const;
+  // A request that waited for `chosen` goes, its work still booked: what is before it now.
+  void turn_came(candidate& chosen) const;
   // Whether an engine is not what it was when somebody was sent to wait for it: gone, failing or leaving.
   bool doubts(endpoint_id endpoint, const fleet_view& fleet, instant now) const;
   // Books the work of a request that is to be dispatched later: for one that waits at the proxy, or until its

@@ -25,9 +25,18 @@ void work_lease::state::append(std::span<const prefix_block> chain) {
   }
 }
 
-void work_lease::state::give_back() {
+void work_lease::state::wait() {
+  if (booked && !waits) shared.board.hold(endpoint, work.prefill_tokens);
+  waits = booked;
+}
+
+void work_lease::state::stop_waiting() {
   if (waits) shared.board.unhold(endpoint, work.prefill_tokens);
   waits = false;
+}
+
+void work_lease::state::give_back() {
+  stop_waiting();
   if (booked) shared.board.release(endpoint, work, decoding);
   booked = false;
 }
@@ -70,21 +79,19 @@ endpoint_id work_lease::endpoint() const { return state_ ? state_->endpoint : en
 held_work work_lease::hold(std::uint64_t prompt) {
   if (!state_) return {};
   state& s = *state_;
-  if (s.booked && !s.waits) s.shared.board.hold(s.endpoint, s.work.prefill_tokens);
-  s.waits = s.booked;
+  s.wait();
   return {.takes = s.work.expected, .builds_on = s.entered.evidence.in_flight, .prompt = prompt};
 }
 
 void work_lease::send() {
-  if (!state_ || !state_->waits) return;
-  state_->shared.board.unhold(state_->endpoint, state_->work.prefill_tokens);
-  state_->waits = false;
+  if (state_) state_->stop_waiting();
 }
 
 void work_lease::first_token(instant now, bool teaches) {
   if (!state_ || state_->decoding) return;
   state& s = *state_;
   s.decoding = true;
+  s.stop_waiting();
   if (s.booked) s.shared.board.begin_decode(s.endpoint, s.work);
   if (s.booked && teaches) {
     s.decoding_since = now;

@@ -23,6 +23,9 @@ struct work_lease::state {
   std::span<const std::uint8_t> units() const { return {unit_array(), blocks}; }
   void append(std::span<const prefix_block> chain);
 
+  // Its prefill tokens do not count as what the engine has before it; and do.
+  void wait();
+  void stop_waiting();
   void give_back();
   // The answer's cached_tokens against the belief at the dispatch.
   void compare(const token_usage& usage) const;

@@ -283,6 +283,7 @@ void worker::call_held() {
       drive(x, flow::turn_came{});
     } else {
       x.work.send();
+      router_.turn_came(held->chosen.candidates.front());
       drive(x, flow::picked{std::move(held->chosen)});
     }
     flush(c);

@@ -72,6 +72,8 @@ TEST_CASE("worker: behind an engine with enough to do the short prompt goes befo
   CHECK(b.told.accounts[0].held == duration{});
   CHECK(b.told.accounts[1].held == 2s);
   CHECK(b.told.accounts[2].held == 2s);
+  // What was before it when it came is gone.
+  CHECK(b.told.accounts[1].predicted_prefill < 1s);
   CHECK(has(b.read(long_one), "[DONE]"));
   CHECK(b.rests());
 }
@@ -142,6 +144,24 @@ TEST_CASE("worker: whose engine fails meanwhile is sent to another") {
   const socket_id e = b.engine();
   CHECK(b.io.at(e).port == (at_first ? 2 : 1));
   CHECK(has(b.read(e), "waits"));
+  CHECK(b.rests());
+}
+
+// Its first token is guessed, and the engine would stand idle while the guess is too late.
+TEST_CASE("worker: nobody waits behind a request that is not streamed") {
+  testing::bench b(held(10s));
+  b.shared.board.tell_speed({0, 1}, 1000);
+  std::string unseen = asks("unseen", 5000);
+  unseen.replace(unseen.find("true"), 4, "null");
+  b.give(b.client(), unseen);
+  const socket_id e = b.engine();
+  CHECK(has(b.read(e), "unseen"));
+  CHECK(b.shared.board.read({0, 1}).prefill_tokens > 4000);
+  b.give(b.client(), asks("second", 3000));
+  CHECK(b.io.connecting.size() == 1);
+  // The guess comes true: what is given back was not counted twice.
+  b.wait(10s);
+  CHECK(b.shared.board.held_tokens({0, 1}) == 0);
   CHECK(b.rests());
 }
 
