@@ -57,11 +57,17 @@ const field* find(const std::vector<field>& fields, field_kind kind);
 // How a body is delimited (RFC 9112 section 6).
 enum class body_framing : std::uint8_t { none, length, chunked, until_close };
 
+// One bit for size and first letter of a name: a name whose bit no field has is not there.
+inline std::uint64_t name_mark(bytes_view name) {
+  const auto first = static_cast<std::size_t>(name.empty() ? '\0' : chars::lower(name.front()));
+  return std::uint64_t{1} << (name.size() * 7 + first) % 64;
+}
+
 struct request_head {
   bytes_view method, target;
   int minor_version = 1;  // HTTP/1.minor
   std::vector<field> fields;
-  std::uint64_t name_sizes = ~std::uint64_t{0};  // bit n: the name of some field may have n bytes (modulo 64)
+  std::uint64_t name_marks = ~std::uint64_t{0};  // name_mark() of every field; all bits: not known
   body_framing framing = body_framing::none;
   std::uint64_t content_length = 0;  // framing == length
   bool keep_alive = true;
@@ -70,7 +76,7 @@ struct request_head {
 
 // First field of that name, if any; cheap for names that hardly anybody sends.
 inline const field* find(const request_head& head, bytes_view name) {
-  return (head.name_sizes >> name.size() % 64 & 1) == 0 ? nullptr : find(head.fields, name);
+  return (head.name_marks & name_mark(name)) == 0 ? nullptr : find(head.fields, name);
 }
 
 struct response_head {

@@ -32,7 +32,7 @@ bytes_view cut_line(bytes_view& rest) {
 // Only "chunked" alone is understood; lists, other codings and unusual spellings have more than one reading.
 struct framing_fields {
   std::uint64_t length = 0;
-  std::uint64_t name_sizes = 0;
+  std::uint64_t name_marks = 0;
   bool has_length = false, has_coding = false;
   bool close = false, keep_alive = false, has_connection = false;
   unsigned hosts = 0;
@@ -136,7 +136,7 @@ scan_failure scan_fields(bytes_view rest, std::size_t max_fields, known_lines& k
       known.pass(f.name);
     }
     if (const scan_failure e = read_framing_field(f, framing)) return e;
-    framing.name_sizes |= std::uint64_t{1} << f.name.size() % 64;
+    framing.name_marks |= name_mark(f.name);
   }
   fields.pop_back();
   unread.end();
@@ -271,7 +271,7 @@ scan_failure scan_request_head(bytes_view raw, std::size_t max_fields, known_lin
                  : f.has_length && f.length > 0 ? body_framing::length
                                                 : body_framing::none;
   head.content_length = f.length;
-  head.name_sizes = f.name_sizes;
+  head.name_marks = f.name_marks;
   head.keep_alive = stays_open(head.minor_version, f);
   // RFC 9110 10.1.1: a 100-continue expectation in HTTP/1.0 is ignored.
   head.expect_continue = f.expect_continue && head.minor_version == 1;
