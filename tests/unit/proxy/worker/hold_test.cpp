@@ -19,7 +19,7 @@ std::string asks(std::string_view name, std::size_t tokens) {
                           name, text));
 }
 
-config held(duration longest, duration first_token) {
+config held(duration longest, duration first_token = {}) {
   config c = settings();
   c.routing.hold = longest;
   if (first_token != duration{}) c.timeouts.first_token = first_token;
