@@ -224,8 +224,10 @@ prefix_table::met prefix_table::upsert(pass& p, const place& at, std::uint8_t un
     met m{.known = true, .age = word::age(old, p.now.epoch)};
     // An entry that fell out of its endpoint's window says nothing any more, its mark included.
     m.held = m.age <= p.now.span;
-    m.in_flight = m.held && word::mark(old) == block_mark::pending;
-    m.mark = m.held ? std::max(word::mark(old), mark) : mark;
+    m.in_flight = m.held && word::mark(old) != block_mark::confirmed;
+    m.mark = m.in_flight && mark != block_mark::confirmed ? block_mark::awaited
+             : m.held                                     ? std::max(word::mark(old), mark)
+                                                          : mark;
     const std::uint64_t next = word::make(who, p.now.epoch, units, m.mark);
     if (next == old) return m;
     // A lost race was won by another use of the same bucket: as good as ours.
@@ -326,7 +328,7 @@ void prefix_table::each_pending(endpoint_id id, std::uint64_t seed, std::span<co
     for (std::size_t i = 0; i < ways; ++i) {
       const word_ref cell(at.bucket[i]);
       const std::uint64_t old = cell.load(relaxed);
-      if (old != 0 && word::identity(old) == who && word::mark(old) == block_mark::pending) change(cell, old);
+      if (old != 0 && word::identity(old) == who && word::mark(old) != block_mark::confirmed) change(cell, old);
     }
   }
 }
@@ -345,7 +347,7 @@ void prefix_table::confirm(endpoint_id id, std::uint64_t seed, std::span<const s
       const word_ref cell(at.bucket[i]);
       std::uint64_t old = cell.load(relaxed);
       there = old != 0 && word::identity(old) == who;
-      if (!there || word::mark(old) != block_mark::pending) continue;
+      if (!there || word::mark(old) == block_mark::confirmed) continue;
       const std::uint64_t next = word::make(
           who, word::epoch(old), static_cast<std::uint8_t>(word::units(old)), block_mark::confirmed);
       cell.compare_exchange_strong(old, next, relaxed);
@@ -356,7 +358,13 @@ void prefix_table::confirm(endpoint_id id, std::uint64_t seed, std::span<const s
 
 void prefix_table::withdraw(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys) {
   each_pending(id, seed, keys, [this](const word_ref& cell, std::uint64_t old) {
-    if (cell.compare_exchange_strong(old, 0, relaxed)) count_out(old, word::units(old));
+    if (word::mark(old) == block_mark::awaited) {
+      const std::uint64_t next = word::make(word::identity(old), word::epoch(old),
+                                            static_cast<std::uint8_t>(word::units(old)), block_mark::pending);
+      cell.compare_exchange_strong(old, next, relaxed);
+    } else if (cell.compare_exchange_strong(old, 0, relaxed)) {
+      count_out(old, word::units(old));
+    }
   });
 }
 

@@ -14,8 +14,8 @@
 
 namespace penstock::routing {
 
-// How sure a block is: its request was sent, or it had its first token.
-enum class block_mark : std::uint8_t { pending = 1, confirmed = 2 };
+// How sure a block is: its request was sent, or several were; or one had its first token.
+enum class block_mark : std::uint8_t { pending = 1, awaited = 2, confirmed = 3 };
 
 // What an enter() leaves to do at the first token: the blocks from `first` to before `end` are or may be
 // pending, the others were confirmed before. `epoch` is the endpoint's at the beginning; `evidence` is what
@@ -85,7 +85,8 @@ class prefix_table {
   // Those that another request took back meanwhile (it shared them and never had a first token) return.
   void confirm(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys,
                std::span<const std::uint8_t> units);
-  // Takes back those of the blocks that nobody confirmed.
+  // Takes back those of the blocks that nobody confirmed. What another request waits for as well stays at
+  // the first time; words do not count, so the second takes it back.
   void withdraw(endpoint_id id, std::uint64_t seed, std::span<const std::uint64_t> keys);
   // Generated tokens took KV space of their own; they push older blocks out and are never found. Where
   // `after`, the key of their prompt's last block, is given, they are counted until a longer prompt brings

@@ -212,6 +212,27 @@ TEST_CASE("prefix table: generated tokens push old blocks out") {
   CHECK(depth(t, id, c) < 30);
 }
 
+TEST_CASE("prefix table: who leaves takes nothing from those that wait for the same blocks") {
+  prefix_table t(mib);
+  const endpoint_id id{0, 0};
+  t.adopt(id, 1 << 20, 0);
+  const prefix_chain c = chain_of(8, 10);
+  const held_blocks h = blocks_of(c);
+  enter(t, id, c, block_mark::pending);
+  enter(t, id, c, block_mark::pending);
+  t.withdraw(id, 0, h.keys);
+  CHECK(depth(t, id, c) == 10);
+  t.withdraw(id, 0, h.keys);
+  CHECK(depth(t, id, c) == 0);
+  enter(t, id, c, block_mark::pending);
+  enter(t, id, c, block_mark::pending);
+  t.confirm(id, 0, h.keys, h.units);
+  t.withdraw(id, 0, h.keys);
+  t.withdraw(id, 0, h.keys);
+  CHECK(depth(t, id, c) == 10);
+  CHECK_FALSE(t.enter(id, 0, h.keys, h.units, block_mark::pending).evidence.in_flight);
+}
+
 TEST_CASE("prefix table: a lost word does not hide what is behind it") {
   prefix_table t(mib);
   const endpoint_id id{0, 0};
@@ -354,16 +375,17 @@ TEST_CASE("prefix table: one busy context leaves the others where they are") {
   CHECK(depth(t, id, busy) == 100);
 }
 
-TEST_CASE("prefix table: what another request took back returns at the first token") {
+TEST_CASE("prefix table: what other requests took back returns at the first token") {
   prefix_table t(mib);
   const endpoint_id id{1, 0};
   t.adopt(id, 1 << 20, 0);
   const prefix_chain shared = chain_of(20, 10), mine = chain_of(21, 5, shared),
-                     other = chain_of(22, 7, shared);
-  const held_blocks a = blocks_of(mine), b = blocks_of(other);
-  t.enter(id, 0, a.keys, a.units, block_mark::pending);
-  t.enter(id, 0, b.keys, b.units, block_mark::pending);
+                     other = chain_of(22, 7, shared), third = chain_of(23, 3, shared);
+  const held_blocks a = blocks_of(mine), b = blocks_of(other), c = blocks_of(third);
+  for (const held_blocks* one : {&a, &b, &c}) t.enter(id, 0, one->keys, one->units, block_mark::pending);
   t.withdraw(id, 0, b.keys);  // its client left
+  CHECK(depth(t, id, shared) == 10);
+  t.withdraw(id, 0, c.keys);  // a word does not count: two of three are taken for all
   CHECK(depth(t, id, shared) == 0);
   t.confirm(id, 0, a.keys, a.units);
   CHECK(depth(t, id, mine) == 15);
