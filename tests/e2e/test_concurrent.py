@@ -134,6 +134,28 @@ class BothMore:
         await self.until_all_closed(proxy, self.prefills[:1] + self.decodes)
 
 
+class BothPoison:
+    async def test_a_request_that_kills_its_engines_kills_two(self):
+        await self.engines()
+        proxy = await self.split_proxy()
+        await self.assert_served(proxy, nixl.prompt(0))
+        for engine in self.prefills:
+            await self.break_with(engine, "prefill:exit-after=0")
+        for engine in self.decodes:
+            await self.break_with(engine, "decode:exit-after=0")
+        response = await self.post(proxy, "/v1/chat/completions", nixl.body(nixl.prompt(1)))
+        self.assertEqual(response.status, 502, response.body)
+        everybody = self.prefills + self.decodes
+
+        async def gone():
+            return sum(not e.running for e in everybody) >= 2
+        await proxy.until(gone, "two engines have exited")
+        alive = [e for e in everybody if e.running]
+        self.assertEqual(len(alive), 2)
+        for engine in alive:
+            self.assertEqual((await self.get(engine.address, "/debug/requests")).status, 200)
+
+
 class Mooncake(Both):
     connector = "mooncake"
 
@@ -215,6 +237,10 @@ class MooncakeMore(Mooncake, BothMore, nixl.Fleet):
         self.assertEqual({line["prefill_endpoint"] for line in lines}, {self.prefills[1].url})
         metrics = await proxy.metrics()
         self.assertEqual(metrics[f'penstock_endpoint_bootstrap_known{{pool="main",endpoint="{self.prefills[0].url}"}}'], 0)
+
+
+class MooncakePoison(Mooncake, BothPoison, nixl.Fleet):
+    pass
 
 
 class Sglang(Both):
@@ -320,6 +346,10 @@ class SglangLeaving(BothLeaving, Sglang, nixl.Leaving):
 
 
 class SglangLoad(Sglang, nixl.Load):
+    pass
+
+
+class SglangPoison(Sglang, BothPoison, nixl.Fleet):
     pass
 
 

@@ -28,7 +28,7 @@ void client_actor::begin() {
 }
 
 std::string client_actor::request_text(std::uint64_t id) const {
-  std::string content = fmt::format("rid:{} ", id);
+  std::string content = fmt::format("rid:{} {}", id, how_.poison ? "poison " : "");
   if (how_.huge_body) content.append(100'000, 'x');
   const std::string options = how_.wants_usage ? R"(,"stream_options":{"include_usage":true})" : "";
   const std::string body =

@@ -31,6 +31,7 @@ struct client_behaviour {
   bool leaves_with_reset = false;
   bool huge_body = false;
   bool one_byte_pieces = false;
+  bool poison = false;  // its requests kill the engines that read them
 };
 
 // Lives until the run ends; several requests one after the other on one connection.

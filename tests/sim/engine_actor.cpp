@@ -8,6 +8,22 @@
 
 namespace sim {
 
+// The kernel of a dead process may have accepted before.
+void engine_actor::connected(socket_id link) {
+  if (dead_) return world_.reset(link);
+  links_[key(link)] = connection{.link = link};
+}
+
+void engine_actor::hang_up(socket_id link) {
+  world_.finish(link);
+  links_.erase(key(link));
+}
+
+void engine_actor::die() {
+  dead_ = true;
+  for (const auto& [at, c] : std::exchange(links_, {})) world_.reset(c.link);
+}
+
 void engine_actor::got(socket_id link, bytes_view bytes) {
   const auto found = links_.find(key(link));
   if (found == links_.end()) return;
@@ -48,6 +64,10 @@ void engine_actor::answer(const connection& c, const std::string& body) {
   job j{.link = c.link, .began = world_.now()};
   const std::size_t at = body.find("rid:");
   if (at != std::string::npos) std::from_chars(body.data() + at + 4, body.data() + body.size(), j.id);
+  if (body.find("poison") != std::string::npos) {
+    world_.killed[j.id].insert(index_);
+    return die();
+  }
   j.streams = body.find("\"stream\":true") != std::string::npos;
   if (take_leg(j, body)) return;
   ++running_;
@@ -67,11 +87,12 @@ void engine_actor::begin(job j, const std::string& body) {
 }
 
 void engine_actor::act(const job& j) {
+  if (dead_) return finish_job(j);
   // What comes instead of an answer cannot come behind the head of one.
   const bool late = j.headed && j.what != fault::reset_at_once && j.what != fault::fin_at_once;
   switch (late ? fault::none : j.what) {
     case fault::reset_at_once: world_.reset(j.link); return finish_job(j);
-    case fault::fin_at_once: world_.finish(j.link); return finish_job(j);
+    case fault::fin_at_once: hang_up(j.link); return finish_job(j);
     case fault::never_answers: return finish_job(j);
     case fault::garbage: world_.send(j.link, "!! this is not HTTP !!\r\n\r\n"); return finish_job(j);
     case fault::status_500: return answer_whole(j, 500);
@@ -118,7 +139,7 @@ void engine_actor::next_event(job j) {
     check_departure(j);
     if (j.written == j.break_at) {
       if (j.what == fault::reset_midway) return world_.reset(j.link), finish_job(j);
-      if (j.what == fault::fin_midway) return world_.finish(j.link), finish_job(j);
+      if (j.what == fault::fin_midway) return hang_up(j.link), finish_job(j);
       if (j.what == fault::stall_midway) return finish_job(j);
     }
     if (j.written == j.events) return end_stream(j);
@@ -168,7 +189,7 @@ void engine_actor::finish_job(const job& j) {
   const auto found = links_.find(key(j.link));
   if (found == links_.end()) return;
   found->second.busy = false;
-  if (how_.closes_idle && world_.chance(0.5)) world_.finish(j.link);
+  if (how_.closes_idle && world_.chance(0.5)) return hang_up(j.link);
   take(found->second);
 }
 

@@ -37,11 +37,13 @@ class engine_actor : public actor {
   engine_actor(world& w, int index, engine_behaviour how, truths& truth)
       : world_(w), index_(index), how_(how), truth_(truth) {}
 
-  void connected(socket_id link) override { links_[key(link)] = connection{.link = link}; }
+  void connected(socket_id link) override;
   void got(socket_id link, bytes_view bytes) override;
   void closed(socket_id link, bool reset) override;
   // Answers that are still being produced although their connection is closed: must be none.
   std::size_t running() const { return running_; }
+  // A request killed it: its connections are reset, and nobody gets another.
+  bool dead() const { return dead_; }
 
  protected:
   struct connection {
@@ -61,6 +63,9 @@ class engine_actor : public actor {
     bool foreign = false;                  // made of another request's KV
     bool streams = false, headed = false;  // ... and the head of the stream is out
   };
+  virtual void die();
+  // FIN, and nothing that comes on this link is read any more.
+  void hang_up(socket_id link);
   // A request of which something else than an answer is wanted: true when it was taken care of. `j` is the
   // answer's otherwise.
   virtual bool take_leg(job&, const std::string& /*body*/) { return false; }
@@ -89,6 +94,7 @@ class engine_actor : public actor {
   truths& truth_;
   std::map<std::uint64_t, connection> links_;
   std::size_t running_ = 0;
+  bool dead_ = false;
 };
 
 }  // namespace sim

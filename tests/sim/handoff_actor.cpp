@@ -112,7 +112,7 @@ void handoff_actor::prefill(const job& j, const std::string& name) {
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{}";
     switch (what) {
       case leg_fault::reset_at_once: world_.reset(j.link); return finish_job(j);
-      case leg_fault::fin_at_once: world_.finish(j.link); return finish_job(j);
+      case leg_fault::fin_at_once: hang_up(j.link); return finish_job(j);
       case leg_fault::garbage: world_.send(j.link, "!! this is not HTTP !!\r\n\r\n"); return finish_job(j);
       case leg_fault::never_answers: return finish_job(j);
       case leg_fault::status_400: return answer_whole(j, 400);
@@ -123,7 +123,7 @@ void handoff_actor::prefill(const job& j, const std::string& name) {
         return finish_job(j);
       case leg_fault::half_an_answer:
         world_.send(j.link, fmt::format(fmt::runtime(head), 500, R"({"choices":[)"));
-        world_.chance(0.5) ? world_.reset(j.link) : world_.finish(j.link);
+        world_.chance(0.5) ? world_.reset(j.link) : hang_up(j.link);
         return finish_job(j);
       case leg_fault::broken_json:
         world_.send(j.link, fmt::format(fmt::runtime(head), 12, R"({"choices":[)"));
@@ -175,7 +175,7 @@ std::string handoff_actor::answer_of(std::uint64_t lease, const std::string& nam
 
 void handoff_actor::grant(const job& j, const std::string& name) {
   const std::uint64_t id = book_.leases.size() + 1;
-  book_.leases[id] = {.until = world_.now() + legs_.lease, .name = name, .request = j.id};
+  book_.leases[id] = {.until = world_.now() + legs_.lease, .name = name, .request = j.id, .engine = index_};
   answer_slowly(j, answer_of(id, name), id);
 }
 

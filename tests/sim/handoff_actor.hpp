@@ -18,6 +18,7 @@ struct lease_book {
     instant until{};
     std::string name;  // what the prefill leg called it, if it did
     std::uint64_t request = 0;
+    int engine = 0;
     bool told = false;     // the head of the prefill answer came to the proxy
     bool cut = false;      // ... or was on its way when that had closed
     bool fetched = false;  // or freed by who was to fetch

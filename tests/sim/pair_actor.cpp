@@ -35,6 +35,24 @@ void pair_actor::closed(socket_id link, bool reset) {
   engine_actor::closed(link, reset);
 }
 
+// With it its blocks go, and nobody tells the partners of its legs.
+void pair_actor::die() {
+  engine_actor::die();
+  for (auto& [name, m] : book_)
+    if (m.prefill == this) m.pinned = false;
+  while (!legs_here_.empty()) {
+    const std::uint64_t link = legs_here_.begin()->first;
+    if (!legs_here_.begin()->second.prefills) note_death(legs_here_.begin()->second.name, link);
+    end_leg(link);
+  }
+}
+
+// Whether the proxy can know that a decode engine broke off.
+void pair_actor::note_death(std::uint64_t name, std::uint64_t link) {
+  world_.when_heard(link_of(link),
+                    [this, name](hearing how) { book_[name].died_alone = how == hearing::closed; });
+}
+
 // The engine has done with a leg, or given it up.
 void pair_actor::end_leg(std::uint64_t link) {
   const auto leg = legs_here_.extract(link);
@@ -117,7 +135,7 @@ bool pair_actor::fails_early(std::uint64_t name, const job& j, prefill_fault wha
   switch (what) {
     case prefill_fault::never_answers: return true;  // until the proxy hangs up
     case prefill_fault::reset_at_once: world_.reset(j.link); break;
-    case prefill_fault::fin_at_once: world_.finish(j.link); break;
+    case prefill_fault::fin_at_once: hang_up(j.link); break;
     case prefill_fault::refuses: fail_leg(link, 400); break;
     case prefill_fault::overloaded: fail_leg(link, 429); break;
     case prefill_fault::breaks: fail_leg(link, 500); break;
@@ -174,7 +192,7 @@ void pair_actor::end_prefill(std::uint64_t name) {
   switch (what) {
     case prefill_fault::half_an_answer:
       world_.send(j.link, streams ? "5\r\ndata:" : "{\"choi");
-      world_.chance(0.5) ? world_.reset(j.link) : world_.finish(j.link);
+      world_.chance(0.5) ? world_.reset(j.link) : hang_up(j.link);
       break;
     case prefill_fault::broken_answer: world_.send(j.link, streams ? "0\r\n\r\n" : R"({"choices":[)"); break;
     case prefill_fault::error_answer:
@@ -215,10 +233,9 @@ void pair_actor::begin_decode(std::uint64_t name, const job& j) {
     if (answers) {
       fail_leg(m.decode_link, load ? 500 : 429);
     } else {
-      world_.chance(0.5) ? world_.reset(here.link) : world_.finish(here.link);
-      world_.when_heard(here.link,
-                        [this, name](hearing how) { book_[name].died_alone = how == hearing::closed; });
+      world_.chance(0.5) ? world_.reset(here.link) : hang_up(here.link);
     }
+    if (!m.freed) note_death(name, m.decode_link);
     watch_partner(name, false);
     return end_leg(m.decode_link);
   }

@@ -20,7 +20,7 @@ struct meeting {
   bool pinned = false, fetched = false;
   bool told = false;        // the head of the prefill answer came to the proxy
   bool freed = false;       // the decode engine told that nobody wants the blocks
-  bool died_alone = false;  // the decode engine broke off when the proxy had hung up on it already
+  bool died_alone = false;  // the decode engine failed when the proxy had hung up on it already
   bool ended = false;       // the prefill answer was sent to its end, and well
   // Blocks that a proxy leaves behind, and must know of.
   bool stranded() const { return pinned && told && !fetched && !freed && !died_alone; }
@@ -69,6 +69,7 @@ class pair_actor final : public engine_actor {
   void closed(socket_id link, bool reset) override;
 
  private:
+  void die() override;
   struct waiting_leg {
     std::uint64_t name = 0;
     job j;
@@ -83,6 +84,7 @@ class pair_actor final : public engine_actor {
   void compute(std::uint64_t name);
   bool fails_early(std::uint64_t name, const job& j, prefill_fault what);
   void note_told(std::uint64_t name);
+  void note_death(std::uint64_t name, std::uint64_t link);
   void answer_prefill(std::uint64_t name);
   void end_prefill(std::uint64_t name);
   void begin_decode(std::uint64_t name, const job& j);

@@ -80,6 +80,8 @@ inline client_behaviour behaviour_of(penstock::prng& rng) {
   how.leaves_with_reset = rng.below(2) == 0;
   how.huge_body = rng.below(6) == 0;
   how.one_byte_pieces = rng.below(8) == 0;
+  how.poison = rng.below(100) == 0;
+  if (how.poison) how.requests = 1;
   return how;
 }
 

@@ -89,7 +89,7 @@ std::vector<std::string> run_seed(std::uint64_t seed, connector_kind connector, 
   }
   std::uint64_t stranded = 0;
   for (const auto& [id, l] : book.leases) {
-    stranded += l.told && !l.fetched;
+    stranded += l.told && !l.fetched && !engines[static_cast<std::size_t>(l.engine)]->dead();
     // A client that leaves is no reason to hear an engine no more.
     if (l.cut && told.ended[fmt::format("id-{}", l.request)] == penstock::reason::client_gone)
       wrong.push_back(

@@ -42,7 +42,7 @@ void listen(world& w, const Engines& engines) {
   const std::size_t refusing = w.rng.below(4) == 0 ? w.rng.below(engines.size()) : engines.size();
   w.engine_at = [&w, &engines, refusing](std::uint16_t port) -> actor* {
     const std::size_t i = port - 1u;
-    return i == refusing || w.rng.below(30) == 0 ? nullptr : engines[i].get();
+    return i == refusing || engines[i]->dead() || w.rng.below(30) == 0 ? nullptr : engines[i].get();
   };
 }
 
@@ -82,6 +82,8 @@ void judge(world& w, const Engines& engines, penstock::routing::shared_state& sh
       wrong.push_back(fmt::format("engine {}: work on the board that nobody does", i));
     if (engines[i]->running() != 0) wrong.push_back(fmt::format("engine {} works for nobody", i));
   }
+  for (const auto& [id, dead] : w.killed)
+    if (dead.size() > 2) wrong.push_back(fmt::format("request {} killed {} engines", id, dead.size()));
   wrong.insert(wrong.end(), w.complaints.begin(), w.complaints.end());
   if (!told.claims.empty()) wrong.push_back("a request id is still claimed");
   for (const auto& c : clients) {

@@ -109,10 +109,12 @@ void world::tell_marks(socket_id s) {
 void world::let_go(socket_id s, hearing how) {
   link& l = links_[s.index];
   const std::deque<mark> marks = std::exchange(l.marks, {});
+  const std::uint64_t heard = l.heard;
+  const bool fin = l.fin_told;
   l.open = false;
   l.peer = nullptr;
   free_.push_back(s.index);
-  for (const mark& m : marks) m.what(how);
+  for (const mark& m : marks) m.what(m.at <= heard && (fin || !m.fin) ? hearing::whole : how);
 }
 
 void world::finish(socket_id s) {

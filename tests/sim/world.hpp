@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,8 @@ class world final : public penstock::worker::driver {
   void attach(penstock::worker::driver_events& events) { events_ = &events; }
   // When the reset of the client of a request arrived at the worker, by request.
   std::map<std::uint64_t, instant> departed;
+  // Engines that died of a request, by request.
+  std::map<std::uint64_t, std::set<int>> killed;
   // What actors saw that must not happen.
   std::vector<std::string> complaints;
 

@@ -15,6 +15,7 @@ struct deadlines {
   instant keepalive = never;     // next SSE comment while nothing was sent
   instant prefill_done = never;  // predicted first token of an answer that is not streamed
   instant gate = never;          // the prefill leg's end, once the decode leg has generated
+  instant proof = never;         // an engine that may be dying of this request lives if it is there by then
   instant last_event{};          // streams after the first token
   duration between_events{};     // 0: not watched
 

@@ -64,6 +64,8 @@ class prefill_leg {
 
   prefill_state where() const { return state_; }
   endpoint_id endpoint() const { return prefill_; }
+  // Its connection is the second one, since the first was dead.
+  bool tried_again() const { return tried_again_; }
   instant deadline() const { return state_ == prefill_state::connecting ? connect_ : never; }
   bool has_connection() const { return state_ < prefill_state::handed; }
   // No answer has come, but one may be on its way.

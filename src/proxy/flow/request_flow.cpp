@@ -52,8 +52,9 @@ void request_flow::on(event&& e, instant now, actions& out) {
 
 instant request_flow::deadline() const {
   if (state_ == state::done) return never;
-  instant first = std::min({deadlines_.connect, deadlines_.first_token, deadlines_.total,
-                            deadlines_.keepalive, deadlines_.prefill_done, deadlines_.gate});
+  instant first =
+      std::min({deadlines_.connect, deadlines_.first_token, deadlines_.total, deadlines_.keepalive,
+                deadlines_.prefill_done, deadlines_.gate, deadlines_.proof});
   if (prefill_ != nullptr) first = std::min({first, prefill_->deadline(), delivery_deadline()});
   return std::min(first, deadlines_.next_event());
 }
@@ -118,19 +119,19 @@ void request_flow::try_target(bool fresh, instant now, actions& out) {
   if (to.prefill) ask_prefill(out);
   if (prefill_ != nullptr && !concurrent()) return;
   state_ = state::connecting;
-  out.push_back({.kind = action_kind::connect, .flag = fresh});
+  out.push_back({.kind = action_kind::connect, .flag = fresh || to.endpoint == doubted_});
 }
 
 // Nothing of an answer is there yet; what was kept of another one is forgotten.
 void request_flow::begin_answer() {
   head_ = nullptr;
   held_.clear();
-  first_token_told_ = delivered_ = false;
+  first_token_told_ = delivered_ = held_back_[0] = held_back_[1] = asked_one_ = false;
   scanner_ = http::sse_scanner(record_.api, settings_.limits.event_bytes);
   reader_ = http::answer_reader(record_.api);
   record_.content_events = 0;
   gate_ = {};
-  deadlines_.gate = never;
+  deadlines_.gate = deadlines_.proof = never;
 }
 
 // The next candidate without an engine that failed this request already.
@@ -141,7 +142,10 @@ std::uint32_t request_flow::next_index() const {
 }
 
 void request_flow::next_candidate(instant now, actions& out) {
-  attempt_ = next_index();
+  const auto all = plan_.candidates.begin();
+  const std::uint32_t next = next_index();
+  std::rotate(all + attempt_ + 1, all + next, all + next + 1);  // who was passed over may be asked later
+  ++attempt_;
   stale_retry_ = fresh_prefill_ = false;
   try_target(false, now, out);
 }
@@ -158,8 +162,7 @@ void request_flow::handle(const engine_connected& e, instant now, actions& out) 
   if (prefill_ != nullptr && !may_decode(now, out)) return;
   state_ = state::waiting;
   booked_ = true;
-  out.push_back({.kind = action_kind::dispatch});
-  out.push_back({.kind = action_kind::send_request});
+  ask(leg::answer, now, out);
 }
 
 void request_flow::handle(const engine_unreachable& e, instant now, actions& out) {
@@ -167,13 +170,16 @@ void request_flow::handle(const engine_unreachable& e, instant now, actions& out
     return take_prefill(prefill_ ? prefill_->on(e) : prefill_outcome::none, nullptr, e.why, now, out);
   if (state_ != state::connecting) return;
   deadlines_.connect = never;
-  // The stale connection of a moment ago was a dying engine, perhaps killed by this very request.
-  if (stale_retry_) ++deaths_;
+  if (was_asked(leg::answer)) {
+    count_death(leg::answer);
+    settle_doubt(leg::answer);
+  }
   if (e.why != reason::internal) report(fault::unreachable, out);
   // Nothing was sent, so the first failover is free; after that an outage must not multiply.
   const bool may = !failed_over_ || budget_.take();
   failed_over_ = true;
-  if (prefill_ != nullptr && deaths_ < 2 && may && next_decode(now, out)) return;
+  if (prefill_ != nullptr && !doubted_ && deaths_ < 2 && may && next_decode(now, out)) return;
+  partner_cut(leg::answer);
   if (prefill_ != nullptr) release_prefill(out);
   if (has_next() && deaths_ < 2 && may) return next_candidate(now, out);
   fail(describe(e.why), now, out);
@@ -215,8 +221,9 @@ void request_flow::handle(const engine_head& e, instant now, actions& out) {
     if (handed_badly) {
       handoff_refused(out);
     } else if (prefill_ != nullptr) {
-      decode_lost(false);
+      decode_lost();
     }
+    if (deaths_ != 0) doubt_partner(leg::answer);
     if (has_next() && budget_.take()) {
       release_engine(false, out);
       return next_candidate(now, out);
@@ -397,18 +404,19 @@ void request_flow::lost_before_commit(fault how, reason why, instant now, action
   const bool nothing_came = head_ == nullptr;
   const bool stale = reused_ && nothing_came && how == fault::reset && !stale_retry_;
   if (!stale) report(how, out);
-  // A hand-off is used up by its first byte: the retry of a stale connection begins with a new prefill. Where
-  // no answer came, nobody knows whether the request was read.
+  // A hand-off is used up by its first byte: the retry of a stale connection begins with a new prefill.
   if (prefill_ != nullptr && stale) close_lease(handoff::closing::lapsed);
-  if (prefill_ != nullptr && !stale) decode_lost(!nothing_came);
+  if (!stale) settle_doubt(leg::answer);
+  if (prefill_ != nullptr && !stale) decode_lost();
   release_engine(false, out);
   if (stale) {
     // The engine closed an idle connection while our request was on its way (its keep-alive ended).
     // The same engine still holds the prefix: ask it again on a new connection.
     stale_retry_ = true;
+    if ((deaths_ != 0 || unsure_) && target().prefill && concurrent()) doubted_ = target().endpoint;
     return try_target(true, now, out);
   }
-  ++deaths_;
+  count_death(leg::answer);
   if (has_next() && deaths_ < 2 && budget_.take()) return next_candidate(now, out);
   fail(describe(why), now, out);
 }
@@ -444,9 +452,9 @@ void request_flow::handle(const client_gone& e, instant now, actions& out) {
   record_.usage = scanner_.usage();
   record_.events = scanner_.events();
   record_.oversized_events = scanner_.oversized();
-  if (between_legs()) return begin_closing(now);
+  if (between_legs()) return begin_closing(now, out);
   if (answer_may_cross()) {
-    begin_closing(now);
+    begin_closing(now, out);
     hung_up_ = true;
     return out.push_back({.kind = action_kind::hang_up, .of = leg::prefill});
   }
@@ -493,6 +501,7 @@ void request_flow::handle(const timer&, instant now, actions& out) {
     out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
     return handle(late, now, out);
   }
+  if (now >= deadlines_.proof) return proven(now, out);
   if (now >= deadlines_.gate) return gate_late(now, out);
   if (now >= deadlines_.first_token) {
     // Who got the request late, after it waited here or behind another that failed, had no time to fail.

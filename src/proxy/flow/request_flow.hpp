@@ -156,7 +156,7 @@ class request_flow {
   void handoff_late(instant now, actions& out);
   void decode_silent();
   bool next_decode(instant now, actions& out);
-  void decode_lost(bool read);
+  void decode_lost();
   bool may_ask(const candidate& c) const;
   void handoff_refused(actions& out);
   bool refused_in_stream(const http::scanned_event& ev, instant now, actions& out);
@@ -169,7 +169,7 @@ class request_flow {
   bool freed_by_delivery() const;
   bool between_legs() const;
   bool answer_may_cross() const;
-  void begin_closing(instant now);
+  void begin_closing(instant now, actions& out);
   void close_handoff(const event& e, instant now, actions& out);
   void close_connected(instant now, actions& out);
   void close_unreachable(instant now, actions& out);
@@ -192,6 +192,15 @@ class request_flow {
   void open_gate(instant now, actions& out);
   void gate_late(instant now, actions& out);
   void answer_lost(instant now, actions& out);
+  void ask(leg of, instant now, actions& out);
+  void send_held_back(leg of, instant now, actions& out);
+  void proven(instant now, actions& out);
+  void doubt_partner(leg broken);
+  void partner_cut(leg unreachable);
+  void count_death(leg of);
+  void settle_doubt(leg dead);
+  void asked_first(instant now);
+  bool was_asked(leg of) const;
   void release_answer(actions& out);
 
   // Of a decode answer that may not pass before its prefill leg has ended well.
@@ -221,6 +230,11 @@ class request_flow {
   std::string held_;             // events before the first token
   std::list<std::string> kept_;  // bytes named by write actions that nobody else holds
   std::pair<endpoint_id, endpoint_id> failed_pair_;
+  inline_vector<endpoint_id, 8> asked_;  // engines that were sent the request
+  // An engine that had the request and was cut when its partner died, before it was known whether it lives.
+  endpoint_id doubted_;
+  // ... or cut before anybody died of it, and counts as dead once another does.
+  endpoint_id unsure_;
   std::uint32_t attempt_ = 0;  // index into plan_.candidates
   std::uint32_t deaths_ = 0;   // engines that died with this request in hand
   gate_state gate_;
@@ -234,6 +248,8 @@ class request_flow {
   bool reused_ = false;         // the connection served before
   bool stale_retry_ = false;    // the target is tried again on a fresh connection
   bool fresh_prefill_ = false;  // ... or its prefill engine
+  bool held_back_[2] = {};      // by leg: a connection stands, the request is not sent yet
+  bool asked_one_ = false;      // after a death: the first engine of a pair was sent it
   bool client_lags_ = false;    // client_blocked was said, and client_drained not yet
   bool failed_over_ = false;    // the one free failover after a failed connect was used
   bool first_token_told_ = false;

@@ -1,5 +1,6 @@
 // Both legs at once: what the decode leg says before its prefill leg has ended well is held, within a bound,
 // and passes or is forgotten with it.
+#include <algorithm>
 #include <utility>
 
 #include "proxy/flow/request_flow.hpp"
@@ -7,6 +8,10 @@
 namespace penstock::flow {
 
 using handoff::closing;
+
+// For so long a connection must stand before its engine counts as alive: the kernel accepts for a
+// process that is about to die, and ends what it accepted when that has gone.
+constexpr duration proof_of_life = std::chrono::milliseconds(50);
 
 // The prefill engine began to answer while its partner was asked already.
 void request_flow::note_lease() {
@@ -95,6 +100,77 @@ void request_flow::answer_lost(instant now, actions& out) {
   release_engine(false, out);
   if (budget_.take()) return try_target(false, now, out);
   fail(describe(reason::handoff_failed), now, out);
+}
+
+// --- requests that kill their engines -----------------------------------------------------------------
+
+// A connection stands. After a death the engines of a pair are shown the request one after the other, first
+// the one that may be dead already, and that not before its connection has stood for a while: so each death
+// is known before the next engine is asked.
+void request_flow::ask(leg of, instant now, actions& out) {
+  out.push_back({.kind = action_kind::dispatch, .of = of});
+  held_back_[static_cast<std::size_t>(of)] = true;
+  if (engine_of(of) == doubted_) deadlines_.proof = now + proof_of_life;
+  if (!doubted_ && deadlines_.proof == never) send_held_back(of, now, out);
+}
+
+void request_flow::send_held_back(leg of, instant now, actions& out) {
+  if (!std::exchange(held_back_[static_cast<std::size_t>(of)], false)) return;
+  out.push_back({.kind = action_kind::send_request, .of = of});
+  if (!asked_.full() && !was_asked(of)) asked_.push_back(engine_of(of));
+  asked_first(now);
+}
+
+// Of a pair, after a death: the other has to wait.
+void request_flow::asked_first(instant now) {
+  const bool cautious = (deaths_ != 0 || unsure_) && prefill_ != nullptr && concurrent();
+  if (cautious && !std::exchange(asked_one_, true)) deadlines_.proof = now + proof_of_life;
+}
+
+// Who was doubted, or was asked first, is still there.
+void request_flow::proven(instant now, actions& out) {
+  deadlines_.proof = never;
+  const bool prefill_first = prefill_ != nullptr && engine_of(leg::prefill) == doubted_;
+  doubted_ = {};
+  send_held_back(prefill_first ? leg::prefill : leg::answer, now, out);
+  if (deadlines_.proof == never) send_held_back(prefill_first ? leg::answer : leg::prefill, now, out);
+}
+
+// An engine broke off. Where its partner was shown the request as well, that one is cut now, and its end
+// would not be seen.
+void request_flow::doubt_partner(leg broken) {
+  if (prefill_ == nullptr || !concurrent()) return;
+  const leg partner = broken == leg::prefill ? leg::answer : leg::prefill;
+  const bool lives = partner == leg::prefill && prefill_->where() == prefill_state::handed;
+  if (!lives && was_asked(partner)) doubted_ = engine_of(partner);
+}
+
+// An engine cannot be reached, and its partner is cut. Whether that one lives matters if another dies.
+void request_flow::partner_cut(leg unreachable) {
+  if (prefill_ == nullptr || !concurrent() || doubted_) return;
+  doubt_partner(unreachable);
+  if (deaths_ == 0 && doubted_) unsure_ = std::exchange(doubted_, {});
+}
+
+void request_flow::count_death(leg of) {
+  ++deaths_;
+  const endpoint_id other = std::exchange(unsure_, {});
+  if (other && other != engine_of(of)) ++deaths_;
+}
+
+// An engine died with the request in hand.
+void request_flow::settle_doubt(leg dead) {
+  if (engine_of(dead) == doubted_) {
+    doubted_ = {};
+  } else {
+    doubt_partner(dead);
+  }
+}
+
+// In this attempt or an earlier one, be it on a connection that was dead. Such an engine that cannot be
+// reached is dying, perhaps of this very request.
+bool request_flow::was_asked(leg of) const {
+  return std::find(asked_.begin(), asked_.end(), engine_of(of)) != asked_.end();
 }
 
 // The decode leg alone is given up.

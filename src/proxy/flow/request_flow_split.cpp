@@ -34,19 +34,23 @@ void request_flow::ask_prefill(actions& out) {
   record_.prefill_done = instant{};
   record_.transfer_expected = to.transfer_seconds;
   state_ = state::prefilling;
-  out.push_back({.kind = action_kind::connect, .flag = fresh_prefill_, .of = leg::prefill});
+  const bool fresh = fresh_prefill_ || to.prefill == doubted_;
+  out.push_back({.kind = action_kind::connect, .flag = fresh, .of = leg::prefill});
 }
 
 void request_flow::take_prefill(prefill_outcome what, const http::response_head* head, reason why,
                                 instant now, actions& out) {
   switch (what) {
     case prefill_outcome::none: return;
-    case prefill_outcome::connected:
-      out.push_back({.kind = action_kind::dispatch, .of = leg::prefill});
-      out.push_back({.kind = action_kind::send_request, .of = leg::prefill});
-      return;
+    case prefill_outcome::connected: return ask(leg::prefill, now, out);
     case prefill_outcome::unreachable: {
-      const bool may = !failed_over_ || budget_.take();
+      if (was_asked(leg::prefill)) {
+        count_death(leg::prefill);
+        settle_doubt(leg::prefill);
+      } else {
+        partner_cut(leg::prefill);
+      }
+      const bool may = deaths_ < 2 && (!failed_over_ || budget_.take());
       failed_over_ = true;
       return prefill_failed(why == reason::internal ? fault::none : fault::unreachable, why, may, now, out);
     }
@@ -54,6 +58,7 @@ void request_flow::take_prefill(prefill_outcome what, const http::response_head*
     case prefill_outcome::stale:
       drop_prefill(out);
       if (concurrent()) {
+        if (deaths_ != 0 || unsure_) doubted_ = prefill_->endpoint();
         // Its partner was told of a hand-off that nobody will do.
         release_engine(false, out);
         fresh_prefill_ = true;
@@ -63,7 +68,8 @@ void request_flow::take_prefill(prefill_outcome what, const http::response_head*
       out.push_back({.kind = action_kind::connect, .flag = true, .of = leg::prefill});
       return;
     case prefill_outcome::died:
-      ++deaths_;
+      count_death(leg::prefill);
+      settle_doubt(leg::prefill);
       drop_prefill(out);
       return prefill_failed(why == reason::engine_garbage ? fault::garbage : fault::reset, why,
                             deaths_ < 2 && budget_.take(), now, out);
@@ -87,6 +93,7 @@ void request_flow::drop_prefill(actions& out) {
 void request_flow::prefill_failed(fault how, reason why, bool may, instant now, actions& out) {
   if (how != fault::none) report(how, out, leg::prefill);
   avoid(prefill_->endpoint());
+  if (deaths_ != 0) doubt_partner(leg::prefill);
   release_engine(false, out);
   if (may && has_next()) return next_candidate(now, out);
   fail(describe(why), now, out);
@@ -105,6 +112,7 @@ void request_flow::prefill_refused(const http::response_head& head, instant now,
     // An engine whose answer waits for the transfer says by it that the transfer failed.
     if (!overloaded && handoff::row(plan_.connector).answers_once_fetched) note_failed_pair(out);
     avoid(prefill_->endpoint());
+    if (deaths_ != 0) doubt_partner(leg::prefill);
     if (has_next() && budget_.take()) {
       release_engine(false, out);
       return next_candidate(now, out);
@@ -179,8 +187,11 @@ void request_flow::release_prefill(actions& out) {
   if (prefill_ == nullptr) return;
   if (prefill_->booked()) out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
   if (prefill_->has_connection()) out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
-  close_lease(delivered_ ? closing::cut : prefill_->lease().spent() ? closing::lapsed : closing::expired);
+  // What went into an idle connection that was dead reached nobody.
+  const bool read = delivered_ && (head_ != nullptr || !reused_);
+  close_lease(read ? closing::cut : prefill_->lease().spent() ? closing::lapsed : closing::expired);
   prefill_.reset();
+  held_back_[static_cast<std::size_t>(leg::prefill)] = false;
 }
 
 void request_flow::close_lease(closing how) {
@@ -233,27 +244,31 @@ bool request_flow::next_decode(instant now, actions& out) {
     ++attempt_;
     ++record_.attempts;
     deadlines_.connect = after(now, settings_.timeouts.connect);
-    out.push_back({.kind = action_kind::connect});
+    out.push_back({.kind = action_kind::connect, .flag = state_ == state::closing});
+    send_held_back(leg::prefill, now, out);
+    if (was_asked(leg::prefill)) asked_first(now);
     return true;
   }
   return false;
 }
 
-// Not an engine that failed this request, nor for a hand-off one that another hand-off failed with.
+// Not an engine that failed this request, nor another before it is known whether it killed the doubted one,
+// nor for a hand-off one that another hand-off failed with.
 bool request_flow::may_ask(const candidate& c) const {
   const auto among = [](const auto& list, endpoint_id id) {
     return std::find(list.begin(), list.end(), id) != list.end();
   };
   if (among(failed_, c.endpoint)) return false;
+  if (doubted_ && c.endpoint != doubted_ && c.prefill != doubted_) return false;
   if (!c.prefill) return true;
   return !among(failed_, c.prefill) && !among(unpaired_, c.endpoint) && !among(unpaired_, c.prefill);
 }
 
-// Its parameters are used up, whatever became of them. An engine that has not `read` the request told nobody
-// that the blocks are not wanted.
-void request_flow::decode_lost(bool read) {
+// Its parameters are used up, whatever became of them. An engine that has not read the request, or died, told
+// nobody that the blocks are not wanted.
+void request_flow::decode_lost() {
   avoid(target().endpoint);
-  close_lease(delivered_ && read ? closing::cut : closing::lapsed);
+  close_lease(closing::lapsed);
 }
 
 // The decode engine answered, but not with what was handed to it: most likely it could not load the blocks.
@@ -354,13 +369,14 @@ bool request_flow::answer_may_cross() const {
   return freed_by_delivery() && !concurrent() && prefill_->may_answer();
 }
 
-void request_flow::begin_closing(instant now) {
+void request_flow::begin_closing(instant now, actions& out) {
   closing_connect_ = state_ == state::connecting;
   state_ = state::closing;
   const instant connect = deadlines_.connect;
   deadlines_ = {};
   if (closing_connect_) deadlines_.connect = connect;
   deadlines_.total = now + longest_closing;
+  if (std::exchange(held_back_[0], false)) out.push_back({.kind = action_kind::send_request});
 }
 
 void request_flow::close_handoff(const event& e, instant now, actions& out) {
@@ -380,12 +396,15 @@ void request_flow::close_handoff(const event& e, instant now, actions& out) {
     if (const auto* lost = std::get_if<engine_lost>(&e)) what = prefill_->on(*lost);
     return close_prefill(what, now, out);
   }
-  if (std::holds_alternative<engine_connected>(e)) return close_connected(now, out);
+  if (const auto* there = std::get_if<engine_connected>(&e)) {
+    reused_ = there->reused;
+    return close_connected(now, out);
+  }
   if (std::holds_alternative<engine_unreachable>(e)) return close_unreachable(now, out);
   if (std::holds_alternative<request_sent>(e)) {
     if (now >= delivery_deadline()) return end_closing(closing::lapsed, out);
     delivered_ = true;
-    return end_closing(closing::delivered, out);
+    return end_closing(reused_ ? closing::lapsed : closing::delivered, out);
   }
   // The decode engine is gone, or answers before it read everything.
   if (std::holds_alternative<engine_lost>(e) || std::holds_alternative<engine_head>(e))
@@ -433,7 +452,8 @@ void request_flow::close_handed(prefill_outcome what, instant now, actions& out)
   if (concurrent()) return;  // its partner was asked long ago
   closing_connect_ = true;
   deadlines_.connect = after(now, settings_.timeouts.connect);
-  out.push_back({.kind = action_kind::connect});
+  // Nobody would see that an idle connection was dead.
+  out.push_back({.kind = action_kind::connect, .flag = true});
 }
 
 void request_flow::end_closing(closing how, actions& out) {

@@ -53,6 +53,7 @@ class bench {
   // Gives the event and returns its actions as one line: "drop_engine, connect(fresh)".
   std::string on(const event& e) {
     actions out;
+    if (const auto* none = std::get_if<engine_unreachable>(&e)) engines[static_cast<int>(none->of)] = 0;
     flow.on(event(e), now, out);
     std::string line;
     for (const action& a : out) {
@@ -107,8 +108,9 @@ class bench {
     head();
   }
 
-  // A plan of `pairs`, each of a prefill engine 10 + i and a decode engine 20 + i, then `singles` 0, 1, ...
-  static plan split_plan(std::size_t pairs, std::size_t singles) {
+  // A plan of `pairs`, each of a prefill engine 10 + i and a decode engine 20 + i, where it is `crossed` all
+  // other pairs of these, then `singles` 0, 1, ...
+  static plan split_plan(std::size_t pairs, std::size_t singles, bool crossed = false) {
     plan p;
     p.split = split_choice::told_to;
     for (std::size_t i = 0; i < pairs; ++i) {
@@ -116,13 +118,18 @@ class bench {
       p.candidates.push_back({.endpoint = {static_cast<std::uint16_t>(20 + n), 1},
                               .prefill = {static_cast<std::uint16_t>(10 + n), 1}});
     }
+    for (std::size_t i = 0; crossed && i < pairs * pairs; ++i) {
+      if (i / pairs == i % pairs) continue;
+      p.candidates.push_back({.endpoint = {static_cast<std::uint16_t>(20 + i % pairs), 1},
+                              .prefill = {static_cast<std::uint16_t>(10 + i / pairs), 1}});
+    }
     for (std::size_t i = 0; i < singles; ++i)
       p.candidates.push_back({.endpoint = {static_cast<std::uint16_t>(i), 1}});
     return p;
   }
   void to_prefilling(std::size_t pairs = 2, std::size_t singles = 1) {
     to_deciding();
-    plan p = split_plan(pairs, singles);
+    plan p = split_plan(pairs, singles, handoff::row(connector).order == handoff::dispatch::concurrent);
     p.connector = connector;
     on(picked{p});
   }

@@ -169,7 +169,7 @@ TEST_CASE("both: a prefill leg that fails takes decode along, and what it said i
     for (const bool spare : {true, false}) {
       both b;
       b.to_deciding();
-      plan p = testing::bench::split_plan(spare ? 2 : 1, 0);
+      plan p = testing::bench::split_plan(spare ? 2 : 1, 0, true);
       p.connector = b.connector;
       b.on(picked{p});
       b.on(engine_connected{false, leg::prefill});
@@ -206,13 +206,17 @@ TEST_CASE("both: a prefill leg that fails takes decode along, and what it said i
 }
 
 TEST_CASE("both: a decode leg that fails takes prefill along, whatever it said before") {
-  const std::vector<std::function<void(both&)>> failures = {
-      [](both& b) { b.on(engine_lost{false}); },
-      [](both& b) { b.on(engine_lost{true}); },
-      [](both& b) { b.on(engine_end{}); },
-      [](both& b) { b.bytes(engine_error); },
+  struct failure {
+    std::function<void(both&)> happens;
+    std::uint16_t next;  // prefill engine: that of a decode engine that died is reached anew
   };
-  for (const auto& fail : failures)
+  const std::vector<failure> failures = {
+      {[](both& b) { b.on(engine_lost{false}); }, 10},
+      {[](both& b) { b.on(engine_lost{true}); }, 10},
+      {[](both& b) { b.on(engine_end{}); }, 10},
+      {[](both& b) { b.bytes(engine_error); }, 11},
+  };
+  for (const failure& f : failures)
     for (const bool spare : {true, false}) {
       both b;
       b.to_prefilling(spare ? 2 : 1, 0);
@@ -222,13 +226,13 @@ TEST_CASE("both: a decode leg that fails takes prefill along, whatever it said b
       b.on(request_sent{});
       b.head();
       b.bytes(token);
-      fail(b);
+      f.happens(b);
       CHECK(b.client.find("always") == std::string::npos);  // nothing of the token
       CHECK(b.engines[1] == (spare ? 1 : 0));
       if (spare) {
         CHECK(b.flow.where() == state::connecting);
         CHECK(b.target() == 21);
-        CHECK(b.flow.engine_of(leg::prefill).slot == 11);
+        CHECK(b.flow.engine_of(leg::prefill).slot == f.next);
       } else if (!b.done()) {
         b.serve_rest();  // the engine's own error event passed
         CHECK(b.why() == reason::engine_error_event);
@@ -272,23 +276,26 @@ TEST_CASE("both: engines that die with a request, two at most") {
 }
 
 TEST_CASE("both: a dead idle connection costs nothing but a new pair of requests") {
-  both b(connector_kind::mooncake, 0.0);
-  b.to_both_sent(true);
-  CHECK(b.on(engine_lost{false, leg::prefill}) ==
-        "prefill give_up_work, prefill drop_engine, give_up_work, drop_engine, prefill connect(fresh), "
-        "connect");
-  b.on(engine_connected{false, leg::prefill});
-  b.on(engine_connected{true});
-  b.on(request_sent{leg::prefill});
-  b.on(request_sent{});
-  CHECK(b.on(engine_lost{false}) ==
-        "give_up_work, prefill give_up_work, prefill drop_engine, drop_engine, prefill connect(fresh), "
-        "connect(fresh)");
-  CHECK(b.flow.engine_of(leg::prefill).slot == 10);
-  CHECK(b.target() == 20);
-  CHECK(b.faults.empty());
-  b.on(client_gone{});
-  CHECK(at_rest(b));
+  for (const leg dead : {leg::prefill, leg::answer}) {
+    both b(connector_kind::mooncake, 0.0);
+    b.to_both_sent(true);
+    CHECK(b.on(engine_lost{false, dead})
+              .ends_with(dead == leg::prefill ? "drop_engine, prefill connect(fresh), connect"
+                                              : "drop_engine, prefill connect, connect(fresh)"));
+    CHECK(b.flow.engine_of(leg::prefill).slot == 10);
+    CHECK(b.target() == 20);
+    CHECK(b.faults.empty());
+    b.on(engine_connected{false, leg::prefill});
+    b.on(engine_connected{false});
+    b.on(request_sent{leg::prefill});
+    b.on(request_sent{});
+    b.primed();
+    b.head();
+    b.bytes(token);
+    b.serve_rest();
+    CHECK(b.why() == reason::ok);
+    CHECK(at_rest(b));
+  }
 }
 
 TEST_CASE("both: another decode engine may join a hand-off of which the first heard nothing") {
