@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "proxy/flow/request_flow.hpp"
+#include "proxy/http/sse_lines.hpp"
 
 namespace penstock::flow {
 
@@ -61,13 +62,12 @@ bool request_flow::hold_end(instant now) {
 // Event by event: only now it is known what came from the prefill engine's cache.
 void request_flow::correct_held() {
   if (!corrects_usage() || !scanner_.usage().cached_known) return;
-  constexpr bytes_view between = "\n\n";
   const std::string all = std::exchange(held_, {});
-  for (std::size_t at = 0; at < all.size();) {
-    const std::size_t gap = all.find(between, at);
-    const std::size_t end = gap == all.npos ? all.size() : gap + between.size();
-    held_.append(correct_usage(bytes_view(all).substr(at, end - at)));
-    at = end;
+  http::event_splitter events;
+  for (bytes_view rest = all; !rest.empty();) {
+    const std::size_t end = std::min(events.find_end(rest), rest.size());
+    held_.append(correct_usage(rest.substr(0, end)));
+    rest.remove_prefix(end);
   }
 }
 

@@ -60,23 +60,33 @@ TEST_CASE("both: what decode says early passes when the prefill leg has ended, t
   CHECK(at_rest(b));
 }
 
+// With the line ends that an event stream may have.
+std::string with_ends(std::string_view events, std::string_view end) {
+  std::string out;
+  for (const char c : events) c == '\n' ? out.append(end) : out.append(1, c);
+  return out;
+}
+
 TEST_CASE("both: an answer that was whole before the prefill leg ended passes whole, its usage corrected") {
-  both b;
-  b.facts.client_wants_usage = true;
-  b.to_both_sent();
-  b.head();
-  b.bytes(token);
-  b.bytes(usage);
-  b.serve_rest();
-  CHECK(b.client.empty());
-  CHECK(b.engines[0] == 1);  // its head is still needed
-  b.primed();
-  std::string wanted(usage);
-  wanted.replace(wanted.find("\"cached_tokens\":0"), 17, "\"cached_tokens\":7");
-  CHECK(b.client == std::string(token) + wanted + std::string(end_marker));
-  CHECK(b.flow.record().usage.cached == 7);
-  CHECK(b.why() == reason::ok);
-  CHECK(at_rest(b));
+  for (const std::string_view end : {"\n", "\r\n", "\r"}) {
+    both b;
+    b.facts.client_wants_usage = true;
+    b.to_both_sent();
+    b.head();
+    b.bytes(with_ends(token, end));
+    b.bytes(with_ends(usage, end));
+    b.bytes(with_ends(usage, end));  // vLLM's continuous_usage_stats
+    b.serve_rest();
+    CHECK(b.client.empty());
+    CHECK(b.engines[0] == 1);  // its head is still needed
+    b.primed();
+    std::string wanted(usage);
+    wanted.replace(wanted.find("\"cached_tokens\":0"), 17, "\"cached_tokens\":7");
+    CHECK(b.client == with_ends(std::string(token) + wanted + wanted, end) + std::string(end_marker));
+    CHECK(b.flow.record().usage.cached == 7);
+    CHECK(b.why() == reason::ok);
+    CHECK(at_rest(b));
+  }
 }
 
 TEST_CASE("both: an answer that is no stream waits as well") {
