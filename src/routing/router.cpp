@@ -263,13 +263,10 @@ void router::impl::add_pairs(const request_facts& facts, const fleet_view& fleet
     const double decode_speed = speed, pace = fill_paces(sides.decodes);
     if (alone.pace <= 0) alone.pace = pace;
     measure_side(sides.prefills, facts, r.weights, telling, now);
-    std::vector<std::uint32_t> by_policy;
-    std::swap(drafts, sides.prefills);
-    if (!drafts.empty()) rank(drafts, r, rng, order);
-    for (std::size_t i = 0; i < drafts.size(); ++i) by_policy.push_back(order[i].index);
-    std::swap(drafts, sides.prefills);
+    order.clear();
+    if (!sides.prefills.empty()) rank(sides.prefills, r, rng, order);
     if (!singles_known) one_speed = speed;
-    price_pairs(sides, by_policy,
+    price_pairs(sides, order,
                 {.fleet = fleet,
                  .pool = pool,
                  .prefill_speed = speed,

@@ -64,7 +64,7 @@ void gather_sides(const fleet_view& fleet, const model_route& route, std::span<c
   }
 }
 
-void price_pairs(const pair_sides& sides, std::span<const std::uint32_t> prefill_order,
+void price_pairs(const pair_sides& sides, std::span<const ranked> prefill_order,
                  const split_request& r, const pair_book& learned, std::vector<priced_pair>& out) {
   out.clear();
   const auto group_of = [&r](const draft& d) -> const std::string& {
@@ -75,15 +75,16 @@ void price_pairs(const pair_sides& sides, std::span<const std::uint32_t> prefill
     const double sequences = r.sequence_tokens * d.decoding / r.decode_speed / d.figures.confidence;
     return queue_seconds(d.figures, r.decode_speed) + sequences + felt_tokens * d.pace;
   };
-  std::vector<std::uint32_t> decodes(sides.decodes.size());
+  std::array<std::uint32_t, max_endpoints> places;
+  const std::span decodes(places.data(), std::min(sides.decodes.size(), places.size()));
   for (std::uint32_t i = 0; i < decodes.size(); ++i) decodes[i] = i;
   std::sort(decodes.begin(), decodes.end(), [&](std::uint32_t a, std::uint32_t b) {
     const double left = decode_cost(sides.decodes[a]), right = decode_cost(sides.decodes[b]);
     return left != right ? left < right : sides.decodes[a].key < sides.decodes[b].key;
   });
   std::size_t rank = 0;
-  for (const std::uint32_t p : prefill_order) {
-    const draft& from = sides.prefills[p];
+  for (const ranked& next : prefill_order) {
+    const draft& from = sides.prefills[next.index];
     const double speed = own_speed(from.figures, r.prefill_speed);
     const double compute = static_cast<double>(from.figures.uncached_tokens) / speed;
     const double prefill_cost = from.figures.score / r.prefill_speed + disturbance(from, compute, r.output);
@@ -93,7 +94,7 @@ void price_pairs(const pair_sides& sides, std::span<const std::uint32_t> prefill
       if (to.figures.endpoint == from.figures.endpoint || group_of(to) != group_of(from)) continue;
       if (learned.avoided(from.figures.endpoint, to.figures.endpoint, r.now)) continue;
       priced_pair one;
-      one.prefill = p;
+      one.prefill = next.index;
       one.decode = d;
       one.transfer = learned.seconds(from.figures.endpoint, to.figures.endpoint, to.figures.uncached_tokens);
       one.cost = prefill_cost + one.transfer + decode_cost(to);

@@ -11,6 +11,7 @@
 #include "routing/candidates.hpp"
 #include "routing/model_index.hpp"
 #include "routing/pair_book.hpp"
+#include "routing/ranking.hpp"
 
 namespace penstock::routing {
 
@@ -40,7 +41,7 @@ struct split_request {
 };
 
 // The best pairs, best first. `prefill_order` ranks pair_sides::prefills as the pool's policy does.
-void price_pairs(const pair_sides& sides, std::span<const std::uint32_t> prefill_order,
+void price_pairs(const pair_sides& sides, std::span<const ranked> prefill_order,
                  const split_request& r, const pair_book& learned, std::vector<priced_pair>& out);
 
 // What it costs to serve a request on one engine, in seconds until a first token: the score (queue,
