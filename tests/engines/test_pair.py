@@ -153,7 +153,7 @@ class Pair(Case):
         for engine in self.prefills + self.decodes:
             await asyncio.to_thread(engine.until_running, 0)
         lines = await proxy.access_log(7)
-        self.assertEqual({r["reason"] for r in lines}, {"client_gone"})
+        self.assertEqual({r["reason"] for r in lines}, {"client_gone"}, lines)
         self.assertNotIn("expired", {r.get("handoff") for r in lines})
         # A prefill whose client leaves is cut at once; where its answer was on the way already, the engine cannot know.
         await self.assert_blocks_freed(lines, sum("handoff" not in r for r in lines))
