@@ -122,10 +122,10 @@ void proxy::decide(passage& p, const request& r, instant now) {
   p.order.clear();
   auto found = router_->decide(p.facts, *fleet_, now, rng_);
   if (auto* plan = std::get_if<penstock::plan>(&found)) {
+    p.should_wait = how_.policy.by == brain::router && router_->should_wait(*plan, *fleet_);
     p.order = std::move(plan->candidates);
     p.prefills = std::move(plan->prefills);
     p.telling = plan->telling_key;
-    p.may_wait = plan->by == policy::prefix && plan->split == split_choice::not_asked;
   }
   if (p.order.empty() || how_.policy.by == brain::router) return;
   if (how_.policy.by == brain::oracle) {
@@ -136,10 +136,9 @@ void proxy::decide(passage& p, const request& r, instant now) {
 }
 
 std::optional<instant> proxy::hold_back(passage& p, instant now) {
+  if (p.waited || !p.should_wait) return {};
   const duration longest = settings_->routing.hold;
-  if (how_.policy.by != brain::router || !p.may_wait || p.order.empty() || longest == duration{}) return {};
   const candidate& to = p.order.front();
-  if (p.waited || !router_->has_enough(to.endpoint)) return {};
   p.lease = router_->reserve(p.facts, *fleet_, to, now);
   p.turn.owner = &p;
   held_.add(p.turn, to.endpoint, p.lease.hold(p.telling), now, longest);

@@ -60,7 +60,7 @@ struct passage {
   duration predicted_prefill{};
   std::uint32_t index = 0;   // of the request
   std::uint64_t telling = 0;  // key of a decision's telling block
-  bool may_wait = false;     // of a decision: it may be held back
+  bool should_wait = false;  // of a decision: it is to be held back
   bool waited = false;       // ... once
   routing::hold_queue::ticket turn;
 };

@@ -393,6 +393,11 @@ bool router::doubts(endpoint_id endpoint, const fleet_view& fleet, instant now) 
   return found == fleet.endpoints.end() || (found->state != life::up && found->state != life::starting);
 }
 
+bool router::should_wait(const plan& p, const fleet_view& fleet) const {
+  return impl_->settings(fleet).hold != duration{} && p.by == policy::prefix &&
+         p.split == split_choice::not_asked && has_enough(p.candidates.front().endpoint);
+}
+
 void router::turn_came(candidate& chosen) const {
   const endpoint_load load = impl_->shared.board.read(chosen.endpoint);
   const std::uint64_t behind = impl_->shared.board.held_tokens(chosen.endpoint) + chosen.uncached_tokens;

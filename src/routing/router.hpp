@@ -84,6 +84,9 @@ class router {
   work_lease dispatched(const request_facts& facts, const fleet_view& fleet, const candidate& chosen,
                         instant now);
 
+  // Whether a request goes to the plan's first engine only when its turn comes: policy `prefix`, one place, a
+  // busy engine, and the fleet's routing.hold is not 0.
+  bool should_wait(const plan& p, const fleet_view& fleet) const;
   // Whether an engine has enough to do for now: what more it gets only waits there, first come, first served.
   // Only requests whose first token will be seen count, and none before its speed is known.
   bool has_enough(endpoint_id endpoint) const;

@@ -100,15 +100,13 @@ void worker::decide(exchange& x) {
 // Holds a request back while the engine it is for has enough to do. What it will cost there is booked
 // meanwhile, so that others are sent with it in mind.
 bool worker::hold_back(exchange& x, plan& p) {
-  const duration longest = settings().routing.hold;
+  if (x.flow.record().held != duration{} || !router_.should_wait(p, *fleet_)) return false;
   const candidate& to = p.candidates.front();
-  if (longest == duration{} || p.by != policy::prefix || p.split != split_choice::not_asked) return false;
-  if (x.flow.record().held != duration{} || !router_.has_enough(to.endpoint)) return false;
   const instant now = io_.now();
   x.work = router_.reserve(x.facts, *fleet_, to, now);
   x.held = std::make_unique<held_request>();
   x.held->turn.owner = &x;
-  held_.add(x.held->turn, to.endpoint, x.work.hold(p.telling_key), now, longest);
+  held_.add(x.held->turn, to.endpoint, x.work.hold(p.telling_key), now, settings().routing.hold);
   x.held->chosen = std::move(p);
   if (!held_timer_.armed()) wheel_.arm(held_timer_, now + timer_wheel::tick);
   return true;

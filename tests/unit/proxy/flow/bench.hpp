@@ -40,6 +40,8 @@ inline std::string_view name(fault f) {
   return names[static_cast<std::size_t>(f)];
 }
 
+inline constexpr std::string_view end_marker = "data: [DONE]\n\n";
+
 // What the far sides see of one flow. Actions are checked for what no order of events may cause.
 class bench {
  public:
@@ -153,12 +155,21 @@ class bench {
   // Concurrent connectors: both requests are whole with their engines.
   void to_both_sent(bool reused = false) {
     to_prefilling();
+    both_sent(reused);
+  }
+  // ... from the decision for a pair.
+  void both_sent(bool reused = false) {
     on(engine_connected{reused, leg::prefill});
     on(engine_connected{reused});
     on(request_sent{leg::prefill});
     on(request_sent{});
   }
-  // ... the prefill answer, with its end or without.
+  // The end of a good stream.
+  void serve_rest() {
+    bytes(end_marker);
+    on(engine_end{});
+  }
+  // The prefill answer, with its end or without.
   std::string primed(bool whole = true) {
     std::string line = prefill_head();
     line += on(engine_bytes{primed_body, leg::prefill});
@@ -274,7 +285,6 @@ inline constexpr std::string_view usage =
 inline constexpr std::string_view engine_error =
     R"(data: {"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root cause.", "type": "InternalServerError", "param": null, "code": 500}})"
     "\n\n";
-inline constexpr std::string_view end_marker = "data: [DONE]\n\n";
 inline constexpr std::string_view comment = ": waiting for the first token\n\n";
 
 inline std::size_t count(std::string_view text, std::string_view part) {

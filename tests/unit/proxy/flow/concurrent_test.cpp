@@ -26,10 +26,6 @@ struct both : testing::bench {
     on(engine_head{&prefill_engine, leg::prefill});
     on(engine_bytes{body, leg::prefill});
   }
-  void serve_rest() {
-    bytes(end_marker);
-    on(engine_end{});
-  }
 };
 
 constexpr auto sglang = connector_kind::sglang;
@@ -182,10 +178,7 @@ TEST_CASE("both: a prefill leg that fails takes decode along, and what it said i
       plan p = testing::bench::split_plan(spare ? 2 : 1, 0, true);
       p.connector = b.connector;
       b.on(picked{p});
-      b.on(engine_connected{false, leg::prefill});
-      b.on(engine_connected{false});
-      b.on(request_sent{leg::prefill});
-      b.on(request_sent{});
+      b.both_sent();
       b.head();
       b.bytes(token);
       fail(b);
@@ -200,10 +193,7 @@ TEST_CASE("both: a prefill leg that fails takes decode along, and what it said i
       CHECK(b.flow.where() == state::connecting);
       CHECK(b.flow.held_bytes() == 0);
       CHECK(b.booked == 0);
-      b.on(engine_connected{false, leg::prefill});
-      b.on(engine_connected{false});
-      b.on(request_sent{leg::prefill});
-      b.on(request_sent{});
+      b.both_sent();
       b.primed();
       b.head();
       b.bytes(role);
@@ -230,10 +220,7 @@ TEST_CASE("both: a decode leg that fails takes prefill along, whatever it said b
     for (const bool spare : {true, false}) {
       both b;
       b.to_prefilling(spare ? 2 : 1, 0);
-      b.on(engine_connected{false, leg::prefill});
-      b.on(engine_connected{false});
-      b.on(request_sent{leg::prefill});
-      b.on(request_sent{});
+      b.both_sent();
       b.head();
       b.bytes(token);
       f.happens(b);
@@ -256,10 +243,7 @@ TEST_CASE("both: a decode engine's refusal is the answer, and prefill is not wan
   for (const int status : {400, 500, 503}) {
     both b;
     b.to_prefilling(1, 0);
-    b.on(engine_connected{false, leg::prefill});
-    b.on(engine_connected{false});
-    b.on(request_sent{leg::prefill});
-    b.on(request_sent{});
+    b.both_sent();
     const std::string line = b.head(status, "application/json");
     CHECK(line.find("prefill give_up_work, prefill drop_engine") != std::string::npos);
     b.bytes("no");
@@ -274,10 +258,7 @@ TEST_CASE("both: engines that die with a request, two at most") {
   both b;
   b.to_prefilling(4, 2);
   for (int i = 0; i < 2; ++i) {
-    b.on(engine_connected{false, leg::prefill});
-    b.on(engine_connected{false});
-    b.on(request_sent{leg::prefill});
-    b.on(request_sent{});
+    b.both_sent();
     i == 0 ? b.on(engine_lost{false, leg::prefill}) : b.on(engine_lost{false});
   }
   CHECK(b.done());
@@ -295,10 +276,7 @@ TEST_CASE("both: a dead idle connection costs nothing but a new pair of requests
     CHECK(b.flow.engine_of(leg::prefill).slot == 10);
     CHECK(b.target() == 20);
     CHECK(b.faults.empty());
-    b.on(engine_connected{false, leg::prefill});
-    b.on(engine_connected{false});
-    b.on(request_sent{leg::prefill});
-    b.on(request_sent{});
+    b.both_sent();
     b.primed();
     b.head();
     b.bytes(token);

@@ -45,8 +45,7 @@ TEST_CASE("poison: a prefill engine died; the decode engine is reached before an
     b.primed();
     b.head();
     b.bytes(token);
-    b.bytes(end_marker);
-    b.on(engine_end{});
+    b.serve_rest();
     CHECK(b.why() == reason::ok);
     CHECK(at_rest(b));
   }

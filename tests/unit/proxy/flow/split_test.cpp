@@ -264,8 +264,7 @@ TEST_CASE("split: a whole stream, its usage corrected by the prefill engine's co
   CHECK(b.book.closed(closing::fetched) == 1);
   b.facts.client_wants_usage = true;
   b.bytes(usage);
-  b.bytes(end_marker);
-  b.on(engine_end{});
+  b.serve_rest();
   CHECK(b.why() == reason::ok);
   CHECK(at_rest(b));
   CHECK(b.flow.record().usage.cached == 7);
@@ -403,8 +402,7 @@ TEST_CASE("split: engines that failed are not asked again; then one place serves
   b.asked_again();
   b.head();
   b.bytes(token);
-  b.bytes(end_marker);
-  b.on(engine_end{});
+  b.serve_rest();
   CHECK(b.why() == reason::ok);
   CHECK(at_rest(b));
 }
@@ -435,8 +433,7 @@ TEST_CASE("split: a decode engine that refuses a hand-off may serve alone, and n
     b.asked_again();
     b.head();
     b.bytes(token);
-    b.bytes(end_marker);
-    b.on(engine_end{});
+    b.serve_rest();
     CHECK(b.why() == reason::ok);
     CHECK(at_rest(b));
   }
@@ -465,8 +462,7 @@ TEST_CASE("split: an answer that hands nothing on is computed again where decode
   b.asked_again();
   b.head();
   b.bytes(token);
-  b.bytes(end_marker);
-  b.on(engine_end{});
+  b.serve_rest();
   CHECK(at_rest(b));
 }
 
