@@ -112,7 +112,8 @@ void roughen(workload& w, prng& rng) {
 }
 
 workload vary(const workload& base, const variation& v) {
-  prng rng(v.seed * 0x9e3779b97f4a7c15ULL + 1);
+  // Mixed, for a multiple of the generator's own step would begin one draw later in the same numbers.
+  prng rng(mix(v.seed, 1));
   workload w = v.resample ? resampled(base, rng) : base;
   for (request& r : w.requests) {
     if (r.follows != nobody) continue;

@@ -128,6 +128,22 @@ TEST_CASE("resampling draws whole sessions, keeps what is shared and renames wha
   CHECK(heads.size() == 1);
 }
 
+TEST_CASE("seeds that follow each other draw sessions independently of each other") {
+  const workload base = find_shape("unique")->make({2000, 1});
+  std::map<std::uint64_t, int> drawn;  // first copies keep their names
+  for (const request& r : base.requests) drawn[r.segments[0].id] = 0;
+  for (const std::uint64_t seed : {2, 3}) {
+    for (const request& r : vary(base, {.seed = seed, .resample = true}).requests) {
+      const auto at = drawn.find(r.segments[0].id);
+      if (at != drawn.end()) ++at->second;
+    }
+  }
+  double both = 0;
+  for (const auto& [id, times] : drawn) both += times == 2 ? 1 : 0;
+  // Of n draws out of n a session is among them with 1 - 1/e, and among those of both seeds with its square.
+  CHECK(both / 2000 == doctest::Approx(0.3996).epsilon(0.1));
+}
+
 TEST_CASE("rough traffic has its shares, and a text keeps its bytes in every prompt") {
   workload w = find_shape("documents")->make({3000, 1});
   prng rng(1);
