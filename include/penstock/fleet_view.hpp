@@ -25,6 +25,7 @@ constexpr std::string_view name(life v) {
 // What an engine says of itself in /metrics and /v1/models. Absent figures are negative or 0 as noted.
 struct engine_state {
   double running = -1, waiting = -1;                      // requests; -1: not known
+  double without_room = -1;                               // of those that wait: for want of room; -1: not known
   double kv_use = -1;                                     // 0..1; -1: not known
   std::uint32_t block_tokens = 0;                         // 0: not known
   std::uint64_t kv_blocks = 0;                            // 0: not known

@@ -246,7 +246,8 @@ void proxy::first_token(passage& p, instant now) {
   if (!p.facts.stream) return;
   p.lease.first_token(now, true);
   if (p.target.prefill)
-    router_->handed_over(p.target.prefill, p.target.endpoint, p.target.uncached_tokens, now - p.sent);
+    router_->handed_over(p.target.prefill, p.target.endpoint, p.target.uncached_tokens, now - p.sent,
+                         p.lease.crowded());
   own_state& own = own_[p.engine];
   if (p.waiting) own.queued -= static_cast<double>(p.booked);
   p.waiting = false;

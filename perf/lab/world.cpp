@@ -178,6 +178,7 @@ std::optional<engine_state> world::scrape(std::uint32_t e, instant now) const {
   engine_state s;
   s.running = static_cast<double>(c.running);
   s.waiting = static_cast<double>(c.waiting);
+  s.without_room = static_cast<double>(c.waiting - c.loading);
   s.kv_use = c.kv_blocks == 0 ? 0 : static_cast<double>(c.kv_blocks_used) / c.kv_blocks;
   s.block_tokens = place.model.settings().block_tokens;
   s.kv_blocks = c.kv_blocks;

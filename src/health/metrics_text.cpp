@@ -18,6 +18,7 @@ namespace {
 enum class figure : std::uint8_t {
   running,
   waiting,
+  without_room,  // of those that wait
   kv_use,
   block_tokens,
   kv_blocks,
@@ -46,7 +47,8 @@ struct bounds {
 constexpr bounds bounds_of(figure f) {
   switch (f) {
     case figure::running:
-    case figure::waiting: return {0, 1e7, aggregate::sum};
+    case figure::waiting:
+    case figure::without_room: return {0, 1e7, aggregate::sum};
     case figure::kv_use: return {0, 1.05, aggregate::mean};  // a little above 1 is rounding
     case figure::block_tokens: return {0, 65536, aggregate::first};
     case figure::kv_blocks: return {0, 1e10, aggregate::sum};
@@ -80,6 +82,7 @@ struct source {
 constexpr std::array sources = {
     source{"vllm:num_requests_running", figure::running},
     source{"vllm:num_requests_waiting", figure::waiting},
+    source{"vllm:num_requests_waiting_by_reason", figure::without_room, "reason", "capacity"},
     source{"vllm:kv_cache_usage_perc", figure::kv_use},
     source{"vllm:gpu_cache_usage_perc", figure::kv_use},
     source{"vllm:cache_config_info", figure::block_tokens, {}, {}, "block_size"},
@@ -316,6 +319,7 @@ engine_state page_reader::result(instant now) {
   engine_state state = std::move(loras_);
   state.running = get(figure::running).value_or(-1);
   state.waiting = get(figure::waiting).value_or(-1);
+  state.without_room = get(figure::without_room).value_or(-1);
   state.handoffs_late = get(figure::handoffs_late).value_or(-1);
   state.handoffs_expired = get(figure::handoffs_expired).value_or(-1);
   state.kv_use = std::min(get(figure::kv_use).value_or(-1), 1.0);

@@ -7,8 +7,8 @@ namespace {
 
 constexpr duration avoid_for = std::chrono::seconds(60);
 constexpr double fade = 0.98;
-// What a sample above the line weighs: it waited for the engine rather than for the bytes, as a request that
-// the engine serves alone would have.
+// What a sample above the line weighs where nobody tells whether it waited for the engine, as a request that
+// the engine serves alone would have, or for the bytes.
 constexpr double late_share = 0.1;
 // Until the first hand-off taught better: 128 KiB a token (a model of 70 billion parameters in FP8) at 10
 // GB/s, and two steps of a decode engine.
@@ -21,8 +21,10 @@ constexpr std::size_t most_pairs = 16384;
 
 }  // namespace
 
-void transfer_line::learn(double tokens, double seconds) {
-  const double weight = known() && seconds > estimate(tokens) ? late_share : 1;
+void transfer_line::learn(double tokens, double seconds, bool crowded) {
+  const bool late = known() && seconds > estimate(tokens);
+  if (late && crowded) return;
+  const double weight = late ? late_share : 1;
   const double kept = 1 - weight * (1 - fade);
   weight_ = weight_ * kept + weight;
   x_ = x_ * kept + weight * tokens;
@@ -80,20 +82,22 @@ bool pair_book::connected(endpoint_id prefill, endpoint_id decode) const {
   return p != nullptr && p->connected;
 }
 
-void pair_book::handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took) {
+void pair_book::handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took,
+                            bool crowded) {
   pair& p = at(prefill, decode);
   const double s = penstock::seconds(took), n = static_cast<double>(tokens);
   if (!p.connected) {
     // What the first contact took beyond a usual transfer was the handshake.
     p.connected = true;
     p.avoided_until = instant{};
+    if (crowded) return;
     const double usual = all_.known() ? all_.estimate(n) : default_base + default_slope * n;
     ++handshakes_;
     handshake_ += handshake_memory * (std::max(s - usual, 0.0) - handshake_);
     return;
   }
-  p.line.learn(n, s);
-  all_.learn(n, s);
+  p.line.learn(n, s, crowded);
+  all_.learn(n, s, crowded);
 }
 
 double pair_book::transfer(const pair* p, double tokens) const {

@@ -12,11 +12,11 @@
 namespace penstock::routing {
 
 // Seconds from the decode request to its first token as a line over the tokens that were transferred, where
-// nobody is in the way: least squares, in which a sample weighs half after some 35 more and one above the
-// line a tenth.
+// nobody is in the way: least squares, in which a sample weighs half after some 35 more, one above the line a
+// tenth, and nothing where the engine was `crowded`.
 class transfer_line {
  public:
-  void learn(double tokens, double seconds);
+  void learn(double tokens, double seconds, bool crowded);
   bool known() const { return weight_ >= 1; }
   double estimate(double tokens) const;
   void add(const transfer_line& other);
@@ -31,8 +31,11 @@ class pair_book {
   void failed(endpoint_id prefill, endpoint_id decode, instant now);
   bool avoided(endpoint_id prefill, endpoint_id decode, instant now) const;
 
-  // A decode request came to its first token after `took`; `tokens` were computed elsewhere.
-  void handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took);
+  // A decode request came to its first token after `took`; `tokens` were computed elsewhere. `crowded`: others
+  // waited for room at the engine when it was sent, so that it waited too, as any request would: it took no
+  // longer than that to transfer, and no more is told.
+  void handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took,
+                   bool crowded = false);
   // Engines shake hands at first contact, which takes vLLM's NIXL connector seconds.
   bool connected(endpoint_id prefill, endpoint_id decode) const;
 

@@ -362,7 +362,9 @@ work_lease router::reserve(const request_facts& facts, const fleet_view& fleet, 
   const std::vector<std::uint32_t>& members = fleet.pools[route.pool].endpoints;
   for (std::size_t i = 0; i < members.size(); ++i) {
     const bool known = members[i] < fleet.endpoints.size();
-    if (known && fleet.endpoints[members[i]].id == chosen.endpoint) s->seed = route.endpoints[i].seed;
+    if (!known || fleet.endpoints[members[i]].id != chosen.endpoint) continue;
+    s->seed = route.endpoints[i].seed;
+    s->crowded = s->elsewhere && fleet.endpoints[members[i]].engine.without_room > 0;
   }
   for (const prefix_chain& c : facts.prompts) s->append(c.blocks);
   s->enter(block_mark::pending);
@@ -425,8 +427,9 @@ void router::answered(std::string_view model, const token_usage& usage) {
   if (usage.known) impl_->outputs.learn(hash(model), usage.completion);
 }
 
-void router::handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took) {
-  impl_->pairs.handed_over(prefill, decode, tokens, took);
+void router::handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took,
+                         bool crowded) {
+  impl_->pairs.handed_over(prefill, decode, tokens, took, crowded);
 }
 
 void router::pair_failed(endpoint_id prefill, endpoint_id decode, instant now) {

@@ -44,6 +44,8 @@ class work_lease {
 
   explicit operator bool() const { return state_ != nullptr; }
   endpoint_id endpoint() const;
+  // A decode leg's: requests waited for room at its engine when this one was booked, as the last scrape has it.
+  bool crowded() const;
 
   // A reservation: the request waits at the proxy, in a queue that is to know this of it. `prompt` is its
   // telling block's key.
@@ -106,8 +108,9 @@ class router {
   void answered(std::string_view model, const token_usage& usage);
 
   // A decode request came to its first token: `tokens` that another engine had computed took so long from the
-  // request on.
-  void handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took);
+  // request on; `crowded` is its lease's.
+  void handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took,
+                   bool crowded = false);
   // The two could not hand over: not tried as a pair for a minute.
   void pair_failed(endpoint_id prefill, endpoint_id decode, instant now);
 

@@ -75,6 +75,7 @@ work_lease& work_lease::operator=(work_lease&& other) noexcept {
 work_lease::~work_lease() { withdraw(); }
 
 endpoint_id work_lease::endpoint() const { return state_ ? state_->endpoint : endpoint_id{}; }
+bool work_lease::crowded() const { return state_ && state_->crowded; }
 
 held_work work_lease::hold(std::uint64_t prompt) {
   if (!state_) return {};

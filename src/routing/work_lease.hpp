@@ -44,6 +44,7 @@ struct work_lease::state {
   bool booked = false, decoding = false, waits = false;
   bool teaches = false;             // one prompt: its first token tells when all of its prefill is done
   bool elsewhere = false;           // the prompt is computed by another engine: nothing is told of prefill
+  bool crowded = false;             // ... and others wait for room at this one
   bool tells = false;               // one prompt, one answer: its cached_tokens are those of the chain
   std::uint64_t prompt_tokens = 0;  // estimated
 

@@ -397,12 +397,21 @@ std::string service::metrics_text() {
     fmt::format_to(std::back_inserter(text), "# HELP {0} {1}\n# TYPE {0} {2}\n{0}{3} {4}\n", name, help, type,
                    labels, static_cast<double>(value));
   };
+  const auto add_waiting = [&](std::string_view reason, std::size_t requests) {
+    fmt::format_to(std::back_inserter(text), "vllm:num_requests_waiting_by_reason{},reason=\"{}\"}} {}\n",
+                   std::string_view(labels).substr(0, labels.size() - 1), reason, requests);
+  };
   fmt::format_to(std::back_inserter(text),
                  "# HELP process_start_time_seconds Start time of the process since unix epoch in "
                  "seconds.\n# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds {}.0\n",
                  started_);
   add("vllm:num_requests_running", "gauge", "Number of requests in model execution batches.", c.running);
   add("vllm:num_requests_waiting", "gauge", "Number of requests waiting to be processed.", c.waiting);
+  text +=
+      "# HELP vllm:num_requests_waiting_by_reason Number of waiting requests by reason.\n"
+      "# TYPE vllm:num_requests_waiting_by_reason gauge\n";
+  add_waiting("capacity", c.waiting - c.loading);
+  add_waiting("deferred", c.loading);
   add("vllm:kv_cache_usage_perc", "gauge", "KV-cache usage. 1 means 100 percent usage.",
       static_cast<double>(c.kv_blocks_used) / c.kv_blocks);
   add("vllm:prefix_cache_queries_total", "counter",

@@ -101,7 +101,7 @@ void worker::learn_transfer(const exchange& x) {
   // Where both legs began at once, the transfer is what lies behind the prefill leg's end.
   const bool serial = handoff::row(x.flow.chosen().connector).order == handoff::dispatch::serial;
   const instant from = serial ? x.attempt_began : x.flow.record().prefill_done;
-  router_.handed_over(to.prefill, to.endpoint, to.uncached_tokens, io_.now() - from);
+  router_.handed_over(to.prefill, to.endpoint, to.uncached_tokens, io_.now() - from, x.work.crowded());
 }
 
 // The prefill engine's answer is the client's.

@@ -36,6 +36,7 @@ constexpr std::string_view vllm_busy =
     "# TYPE vllm:num_requests_waiting gauge\n"
     "vllm:num_requests_waiting{engine=\"0\",model_name=\"tiny\"} 6.0\n"
     "vllm:num_requests_waiting_by_reason{engine=\"0\",model_name=\"tiny\",reason=\"capacity\"} 6.0\n"
+    "vllm:num_requests_waiting_by_reason{engine=\"0\",model_name=\"tiny\",reason=\"deferred\"} 0.0\n"
     "# HELP vllm:kv_cache_usage_perc KV-cache usage. 1 means 100 percent usage.\n"
     "vllm:kv_cache_usage_perc{engine=\"0\",model_name=\"tiny\"} 0.9568627450980393\n"
     "vllm:prefix_cache_queries_total{engine=\"0\",model_name=\"tiny\"} 26608.0\n"
@@ -83,6 +84,7 @@ TEST_CASE("vLLM") {
   CHECK(p.warnings.empty());
   CHECK(p.state.running == 14);
   CHECK(p.state.waiting == 6);
+  CHECK(p.state.without_room == 6);
   CHECK(p.state.kv_use == doctest::Approx(0.9568627450980393));
   CHECK(p.state.block_tokens == 32);
   CHECK(p.state.kv_blocks == 256);
@@ -98,6 +100,7 @@ TEST_CASE("llama.cpp: queries are what it computed and what it had") {
   CHECK(p.warnings.empty());
   CHECK(p.state.running == 3);
   CHECK(p.state.waiting == 2);
+  CHECK(p.state.without_room == -1);
   CHECK(p.state.prefix_hits == 492);
   CHECK(p.state.prefix_queries == 896);
   CHECK(p.state.kv_use == -1);

@@ -299,6 +299,38 @@ TEST_CASE("pair book: equal lengths give a mean and no slope, and what takes lon
   CHECK(book.seconds(p, d, 5000) < 0.3);
 }
 
+TEST_CASE("pair book: a wait for room at a crowded engine is no transfer") {
+  pair_book book;
+  const endpoint_id p{1, 1}, d{2, 1}, other{3, 1};
+  for (int i = 0; i < 10; ++i) book.handed_over(p, d, 5000, 80ms);
+  const double contact = book.seconds(p, other, 5000);
+  for (int i = 0; i < 100; ++i) book.handed_over(p, d, 5000, 10s, true);
+  CHECK(book.seconds(p, d, 5000) == doctest::Approx(0.08).epsilon(0.01));
+  // What took less than was expected took no longer than that, crowded or not.
+  for (int i = 0; i < 200; ++i) book.handed_over(p, d, 5000, 40ms, true);
+  CHECK(book.seconds(p, d, 5000) < 0.042);
+  // A handshake in a crowd is one, and how long it took is not told.
+  book.handed_over(p, other, 5000, 30s, true);
+  CHECK(book.connected(p, other));
+  CHECK(book.seconds(p, {4, 1}, 5000) <= contact);
+  // Without anybody in the way the same is slow bytes.
+  for (int i = 0; i < 100; ++i) book.handed_over(p, d, 5000, 10s);
+  CHECK(book.seconds(p, d, 5000) > 1);
+}
+
+TEST_CASE("split: a decode leg knows whether its engine was out of room when it was sent") {
+  bench b(split_fleet(1, 1, split_always));
+  const candidate to = b.decide(long_prompt()).candidates.at(0);
+  REQUIRE(to.prefill);
+  CHECK_FALSE(b.send(long_prompt(), to).crowded());  // it does not tell
+  b.fleet.endpoints[1].engine.without_room = 0;
+  CHECK_FALSE(b.send(long_prompt(), to).crowded());
+  b.fleet.endpoints[1].engine.without_room = 1;
+  CHECK(b.send(long_prompt(), to).crowded());
+  // Served in one place there is no transfer to learn.
+  CHECK_FALSE(b.send(long_prompt(), {.endpoint = {1, 0}}).crowded());
+}
+
 TEST_CASE("pair book: what workers learned adds up") {
   const endpoint_id p{1, 1}, d{2, 1}, e{3, 1};
   pair_book one, two, sum;

@@ -415,6 +415,8 @@ TEST_CASE("what probes and scrapes read") {
   const std::string metrics = e.get("/metrics").body;
   for (const char* line : {"vllm:num_requests_running{engine=\"0\",model_name=\"tiny\"} 0\n",
                            "vllm:num_requests_waiting{engine=\"0\",model_name=\"tiny\"} 0\n",
+                           "by_reason{engine=\"0\",model_name=\"tiny\",reason=\"capacity\"} 0\n",
+                           "by_reason{engine=\"0\",model_name=\"tiny\",reason=\"deferred\"} 0\n",
                            "vllm:kv_cache_usage_perc{engine=\"0\",model_name=\"tiny\"} 0\n",
                            "vllm:prefix_cache_queries_total{engine=\"0\",model_name=\"tiny\"} 2\n",
                            "vllm:prefix_cache_hits_total{engine=\"0\",model_name=\"tiny\"} 0\n",
