@@ -36,6 +36,36 @@ double disturbance(const draft& d, double prefill_seconds, double output) {
 
 double own_speed(const candidate& c, double pool_speed) { return c.speed > 0 ? c.speed : pool_speed; }
 
+// Places of the pairs that a plan names, best first: the first of all, the best that is left when one or both
+// of its engines fail, and who is best of the others. The cheapest may all share one engine.
+std::vector<std::uint32_t> chosen_pairs(const pair_sides& sides, std::span<const priced_pair> pairs) {
+  std::vector<std::uint32_t> chosen;
+  const auto add = [&chosen](std::size_t i) {
+    const auto place = static_cast<std::uint32_t>(i);
+    if (std::find(chosen.begin(), chosen.end(), place) == chosen.end()) chosen.push_back(place);
+  };
+  const auto add_best = [&](auto fits) {
+    const auto best = std::find_if(pairs.begin(), pairs.end(), fits);
+    if (best != pairs.end()) add(static_cast<std::size_t>(best - pairs.begin()));
+  };
+  if (pairs.empty()) return chosen;
+  const endpoint_id from = sides.prefills[pairs[0].prefill].figures.endpoint;
+  const endpoint_id to = sides.decodes[pairs[0].decode].figures.endpoint;
+  const auto uses = [&sides](const priced_pair& p, endpoint_id engine) {
+    return sides.prefills[p.prefill].figures.endpoint == engine ||
+           sides.decodes[p.decode].figures.endpoint == engine;
+  };
+  add(0);
+  add_best([&](const priced_pair& p) { return !uses(p, from); });
+  add_best([&](const priced_pair& p) { return !uses(p, to); });
+  add_best([&](const priced_pair& p) { return !uses(p, from) && !uses(p, to); });
+  // What is computed by then need not be computed again.
+  add_best([&](const priced_pair& p) { return p.prefill == pairs[0].prefill && !uses(p, to); });
+  for (std::size_t i = 1; i < pairs.size() && chosen.size() < most_pairs; ++i) add(i);
+  std::sort(chosen.begin(), chosen.end());
+  return chosen;
+}
+
 }  // namespace
 
 void gather_sides(const fleet_view& fleet, const model_route& route, std::span<const std::uint64_t> keys,
@@ -129,7 +159,8 @@ split_choice choose_split(const disaggregation_config& how, bool carried, const 
 
 void enter_pairs(const pair_sides& sides, std::span<const priced_pair> pairs, plan& p) {
   std::vector<candidate> all;
-  for (const priced_pair& one : pairs.first(std::min(pairs.size(), most_pairs))) {
+  for (const std::uint32_t place : chosen_pairs(sides, pairs)) {
+    const priced_pair& one = pairs[place];
     candidate c = sides.decodes[one.decode].figures;
     const candidate& from = sides.prefills[one.prefill].figures;
     c.prefill = from.endpoint;

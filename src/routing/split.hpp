@@ -53,7 +53,8 @@ double one_place_cost(const draft& d, double pool_speed, double output);
 split_choice choose_split(const disaggregation_config& how, bool carried, const priced_pair* best,
                           const candidate* decode, const candidate* single, double one_place);
 
-// Puts pairs before the candidates of a plan, and the figures of their prefill engines beside them.
+// Puts the best pairs before the candidates of a plan, and the figures of their prefill engines beside them.
+// Behind the first some do without its prefill engine, its decode engine and both, where there are any.
 void enter_pairs(const pair_sides& sides, std::span<const priced_pair> pairs, plan& p);
 
 }  // namespace penstock::routing

@@ -1,6 +1,7 @@
 // One engine or two: the decision by cost, and how pairs are picked.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <string>
 #include <vector>
@@ -264,6 +265,59 @@ TEST_CASE("split: explained with the costs of both ways and the figures of both 
   CHECK(explain(b.decide(f), b.fleet).find("split: no (not_carried), a hand-off by nixl cannot carry") == 0);
   bench whole(fleet_of(1));
   CHECK(explain(whole.decide(long_prompt()), whole.fleet).find("policy ") == 0);
+}
+
+TEST_CASE("split: whichever engine of the first pair fails, and both, the plan has a pair without it") {
+  const auto without = [](const plan& p, endpoint_id engine, endpoint_id other) {
+    return std::any_of(p.candidates.begin(), p.candidates.end(), [&](const candidate& c) {
+      const auto is = [&c](endpoint_id e) { return c.prefill == e || c.endpoint == e; };
+      return c.prefill && !is(engine) && !is(other);
+    });
+  };
+  const auto check = [&](bench& b) {
+    const plan p = b.decide(long_prompt());
+    const candidate& first = p.candidates.at(0);
+    REQUIRE(first.prefill);
+    CHECK(without(p, first.prefill, {}));
+    CHECK(without(p, first.endpoint, {}));
+    CHECK(without(p, first.prefill, first.endpoint));
+    std::size_t pairs = 0;
+    for (const candidate& c : p.candidates) pairs += c.prefill ? 1 : 0;
+    CHECK(pairs == 6);
+    for (std::size_t i = 1; i < pairs; ++i) CHECK(p.candidates[i - 1].score <= p.candidates[i].score);
+    return p;
+  };
+  const auto queue_at = [](bench& b, std::uint16_t slot) {
+    const request_facts f = long_prompt(70u + slot);
+    return b.send(f, {.endpoint = {slot, 0}, .uncached_tokens = 16404}, at_ms(990));
+  };
+  {
+    // One prefill engine is idle: with it alone the eight decode engines make the eight best pairs.
+    bench b(split_fleet(3, 8, split_always));
+    const work_lease one = queue_at(b, 1), two = queue_at(b, 2);
+    CHECK(check(b).candidates.at(0).prefill.slot == 0);
+  }
+  {
+    // And one decode engine, with eight that prefill.
+    bench b(split_fleet(8, 2, split_always));
+    const auto running = answers_at(b, 9, 200);
+    CHECK(check(b).candidates.at(0).endpoint.slot == 8);
+  }
+  {
+    // Engines that do both are one half of a pair or the other.
+    bench b(split_fleet(0, 4, split_always));
+    for (endpoint_view& e : b.fleet.endpoints) e.settings.role = endpoint_role::both;
+    const work_lease one = queue_at(b, 1), two = queue_at(b, 2), three = queue_at(b, 3);
+    check(b);
+  }
+}
+
+TEST_CASE("split: where there is no other engine the plan has the pairs that there are") {
+  bench one(split_fleet(1, 1, split_always));
+  CHECK(first_pair(one.decide(long_prompt())) == "0>1");
+  CHECK(one.decide(long_prompt()).prefills.size() == 1);
+  bench two(split_fleet(1, 2, split_always));
+  CHECK(two.decide(long_prompt()).candidates.at(1).prefill.slot == 0);
 }
 
 TEST_CASE("pair book: a line over tokens, of each pair and of all") {
