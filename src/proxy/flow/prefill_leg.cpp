@@ -72,9 +72,9 @@ prefill_outcome prefill_leg::on(const engine_end&) {
     state_ = prefill_state::over;
     return prefill_outcome::finished;
   }
-  params_.assign(said.params);
-  prompt_ids_.assign(said.prompt_ids);
-  answer_ = std::string();
+  params_ = said.params;
+  prompt_ids_ = said.prompt_ids;
+  if (params_.empty()) answer_ = std::string();
   if (said.handed_on) {
     state_ = prefill_state::handed;
     return prefill_outcome::handed;

@@ -48,6 +48,8 @@ class prefill_leg {
   // `decode` is the engine that shall read the blocks; an answer above `limit` bytes is not believed.
   prefill_leg(connector_kind connector, api_kind api, endpoint_id prefill, endpoint_id decode, duration lease,
               std::size_t limit, handoff::ledger& book);
+  prefill_leg(const prefill_leg&) = delete;  // views into itself
+  prefill_leg& operator=(const prefill_leg&) = delete;
 
   void connect_by(instant deadline) { connect_ = deadline; }
   prefill_outcome on(const engine_connected& e);
@@ -73,9 +75,7 @@ class prefill_leg {
   bool booked() const { return state_ == prefill_state::waiting || state_ == prefill_state::reading; }
 
   // Bytes of the engine's answer that are kept, for the budget of buffers.
-  std::size_t held_bytes() const {
-    return answer_.size() + params_.size() + prompt_ids_.size() + (scanner_ ? scanner_->held() : 0);
-  }
+  std::size_t held_bytes() const { return answer_.size() + (scanner_ ? scanner_->held() : 0); }
 
   // Once finished: the head, valid until the engine is released, and the body.
   const http::response_head* head() const { return head_; }
@@ -94,9 +94,9 @@ class prefill_leg {
 
   handoff::ledger& book_;
   handoff::lease lease_;
-  std::string answer_;                          // while reading one piece of JSON
+  std::string answer_;                          // one piece of JSON; kept while its parameters are needed
   std::unique_ptr<http::sse_scanner> scanner_;  // ... or a stream, of which the end and the usage count
-  std::string params_, prompt_ids_;
+  bytes_view params_, prompt_ids_;              // in answer_
   const http::response_head* head_ = nullptr;
   std::uint64_t cached_ = 0;
   duration length_;

@@ -2,6 +2,9 @@
 
 #include <simdjson.h>
 
+#include <algorithm>
+#include <charconv>
+#include <span>
 #include <string_view>
 
 #include "proxy/handoff/connector.hpp"
@@ -10,65 +13,56 @@
 namespace penstock::handoff {
 namespace {
 
-namespace dom = simdjson::dom;
-
 // More tokens than this in one prompt are nonsense and are not believed.
 constexpr std::uint64_t believable = std::uint64_t{1} << 40;
 
-bool count_of(const dom::element& value, std::uint64_t& out) {
+// A count that an engine told, where it is one.
+void read_cached(bytes_view value, prefill_answer& out) {
   std::uint64_t n = 0;
-  if (value.get(n) != simdjson::SUCCESS || n > believable) return false;
-  out = n;
-  return true;
+  const char* const last = value.data() + value.size();
+  const auto [end, error] = std::from_chars(value.data(), last, n);
+  if (value.empty() || error != std::errc{} || end != last || n > believable) return;
+  out.cached_tokens = n;
+  out.cached_known = true;
 }
 
 // {"prompt_tokens_details": {"cached_tokens"}}, or the names of the responses API and of Anthropic's.
-void read_usage(const dom::element& usage, prefill_answer& out) {
-  dom::object members;
-  if (usage.get(members) != simdjson::SUCCESS) return;
-  for (const auto [key, value] : members) {
-    dom::element cached;
-    if ((key == "prompt_tokens_details" || key == "input_tokens_details") &&
-        value["cached_tokens"].get(cached) == simdjson::SUCCESS)
-      out.cached_known |= count_of(cached, out.cached_tokens);
-    if (key == "cache_read_input_tokens") out.cached_known |= count_of(value, out.cached_tokens);
-  }
+void read_usage(bytes_view usage, prefill_answer& out) {
+  const auto found =
+      pick<3>(usage, {"prompt_tokens_details", "input_tokens_details", "cache_read_input_tokens"});
+  for (const bytes_view details : {found.value[0], found.value[1]})
+    read_cached(member_of(details, "cached_tokens"), out);
+  read_cached(found.value[2], out);
 }
 
-bool is_given(const dom::object& in, std::string_view name) {
-  dom::element value;
-  return in[name].get(value) == simdjson::SUCCESS && !value.is_null();
+bool is_given(bytes_view value) { return !value.empty() && value != "null"; }
+
+bool all_given(std::span<const bytes_view> values) {
+  return std::all_of(values.begin(), values.end(), is_given);
 }
 
-bool is_true(const dom::object& in, std::string_view name) {
-  bool on = false;
-  return in[name].get(on) == simdjson::SUCCESS && on;
-}
-
-// What vLLM's NIXL connector needs together; with one of them missing it recomputes.
-bool read_nixl(const dom::object& params, prefill_answer& out) {
-  dom::element value;
-  if (params["remote_prefill_cached_tokens"].get(value) == simdjson::SUCCESS)
-    out.cached_known |= count_of(value, out.cached_tokens);
-  return is_true(params, "do_remote_prefill") && is_given(params, "remote_engine_id") &&
-         is_given(params, "remote_block_ids") && is_given(params, "remote_host") &&
-         is_given(params, "remote_port");
+// What vLLM's NIXL connector needs together, with one of them missing it recomputes; and what it tells.
+bool read_nixl(bytes_view params, prefill_answer& out) {
+  const auto found = pick<6>(params, {"do_remote_prefill", "remote_engine_id", "remote_block_ids",
+                                      "remote_host", "remote_port", "remote_prefill_cached_tokens"});
+  read_cached(found.value[5], out);
+  return found.value[0] == "true" && all_given(std::span(found.value).first(5));
 }
 
 // MoRI-IO has ports of its own, and looks the transfer up by the id that the prefill leg named.
-bool read_moriio(const dom::object& params, prefill_answer&) {
-  return is_true(params, "do_remote_prefill") && is_given(params, "remote_engine_id") &&
-         is_given(params, "remote_block_ids") && is_given(params, "remote_host") &&
-         is_given(params, "remote_handshake_port") && is_given(params, "remote_notify_port") &&
-         is_given(params, "transfer_id");
+bool read_moriio(bytes_view params, prefill_answer&) {
+  const auto found =
+      pick<7>(params, {"do_remote_prefill", "remote_engine_id", "remote_block_ids", "remote_host",
+                       "remote_handshake_port", "remote_notify_port", "transfer_id"});
+  return found.value[0] == "true" && all_given(found.value);
 }
 
 // TensorRT-LLM: what its own proxy insists on.
-bool read_trtllm(const dom::object& params, prefill_answer&) {
-  return is_given(params, "ctx_request_id") && is_given(params, "request_type");
+bool read_trtllm(bytes_view params, prefill_answer&) {
+  return all_given(pick<2>(params, {"ctx_request_id", "request_type"}).value);
 }
 
-using params_reader = bool (*)(const dom::object&, prefill_answer&);
+using params_reader = bool (*)(bytes_view, prefill_answer&);
 
 params_reader reader_of(connector_kind kind) {
   switch (kind) {
@@ -79,34 +73,20 @@ params_reader reader_of(connector_kind kind) {
 }
 
 // A context request that ended with its first token (an end of text, a stop word) leaves nothing to decode.
-bool ended(const dom::object& choice) {
-  std::string_view why;
-  return choice["finish_reason"].get(why) == simdjson::SUCCESS && why != "length" && why != "not_finished";
-}
-
-// The object that has the parameters: the answer, or (TensorRT-LLM) its only choice.
-struct holder {
-  dom::object object;
-  bytes_view text;
-};
-holder holder_of(connector_kind kind, const dom::object& top, const raw_json& text) {
-  dom::object choice;
-  if (kind == connector_kind::trtllm && top["choices"].at(0).get(choice) == simdjson::SUCCESS)
-    return {choice, text.first(text.member(text.whole(), "choices"))};
-  return {top, text.whole()};
+bool ended(bytes_view choice) {
+  const bytes_view why = member_of(choice, "finish_reason");
+  return why.starts_with('"') && why != R"("length")" && why != R"("not_finished")";
 }
 
 // vLLM's Mooncake connector keeps the blocks of a prefill that ended by its bound, and frees those of one
 // whose first token was its last. What does not tell counts as kept.
-bool ends_by_length(const dom::object& answer) {
-  const auto is = [](simdjson::simdjson_result<dom::element> value, std::string_view text) {
-    std::string_view found;
-    return value.get(found) == simdjson::SUCCESS && found == text;
-  };
-  dom::element first;
-  if (answer["choices"].at(0).get(first) == simdjson::SUCCESS) return !is(first["finish_reason"], "stop");
-  if (is(answer["object"], "response")) return !is(answer["status"], "completed");
-  return !is(answer["stop_reason"], "end_turn") && !is(answer["stop_reason"], "stop_sequence");
+bool ends_by_length(bytes_view answer) {
+  const auto said = pick<4>(answer, {"choices", "object", "status", "stop_reason"});
+  const auto& [choices, object, status, why] = said.value;
+  const bytes_view choice = first_of(choices);
+  if (!choice.empty()) return member_of(choice, "finish_reason") != R"("stop")";
+  if (object == R"("response")") return status != R"("completed")";
+  return why != R"("end_turn")" && why != R"("stop_sequence")";
 }
 
 }  // namespace
@@ -114,31 +94,27 @@ bool ends_by_length(const dom::object& answer) {
 prefill_answer read_prefill_answer(connector_kind kind, bytes_view body) {
   prefill_answer out;
   const connector& how = row(kind);
-  const raw_json text(body);
-  dom::parser parser;
-  dom::object top;
-  if (parser.parse(text.padded()).get(top) != simdjson::SUCCESS) return out;
+  const auto top = pick<5>(body, {"usage", "error", "choices", "prompt_token_ids", how.params_member});
+  if (!top.read || !simdjson::validate_utf8(body)) return out;
+  auto [usage, error, choices, prompt_ids, params] = top.value;
   out.read = true;
-  dom::element usage;
-  if (top["usage"].get(usage) == simdjson::SUCCESS) read_usage(usage, out);
+  read_usage(usage, out);
   if (how.params_member.empty()) {
-    out.error = is_given(top, "error");
-    out.handed_on = !out.error && (kind != connector_kind::mooncake || ends_by_length(top));
+    out.error = is_given(error);
+    out.handed_on = !out.error && (kind != connector_kind::mooncake || ends_by_length(body));
     return out;
   }
-  const holder in = holder_of(kind, top, text);
-  out.finished = kind == connector_kind::trtllm && ended(in.object);
-  dom::object params;
-  if (out.finished || in.object[how.params_member].get(params) != simdjson::SUCCESS) return out;
-  if (!reader_of(kind)(params, out)) return out;
-  // The copy that was parsed and the caller's bytes are the same, so places are as well.
-  const auto there = [&](bytes_view part) {
-    return part.empty() ? bytes_view{} : body.substr(text.place(part), part.size());
-  };
-  out.params = there(text.member(in.text, how.params_member));
-  if (kind == connector_kind::trtllm && top["prompt_token_ids"].is_array())
-    out.prompt_ids = there(text.member(text.whole(), "prompt_token_ids"));
-  out.handed_on = !out.params.empty();
+  if (kind == connector_kind::trtllm) {
+    // The answer has the parameters, or its only choice.
+    const bytes_view choice = first_of(choices);
+    const bool chosen = choice.starts_with('{');
+    out.finished = ended(chosen ? choice : body);
+    if (chosen) params = member_of(choice, how.params_member);
+  }
+  if (out.finished || !reader_of(kind)(params, out)) return out;
+  out.params = params;
+  if (kind == connector_kind::trtllm && prompt_ids.starts_with('[')) out.prompt_ids = prompt_ids;
+  out.handed_on = true;
   return out;
 }
 

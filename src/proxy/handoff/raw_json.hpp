@@ -1,82 +1,85 @@
-// Values of JSON objects as they stand: engines' words that are passed on are not written anew.
+// JSON text walked where it lies: engines' words that are passed on are neither copied nor written anew.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <string>
 #include <string_view>
-
-#include <simdjson.h>
 
 #include "penstock/bytes.hpp"
 
 namespace penstock::handoff {
 
-// A checked copy of JSON text with simdjson's padding; views of it are at the same places as in the original.
-class raw_json {
- public:
-  explicit raw_json(bytes_view text) : text_(text) {}
+// Behind the JSON value that begins at `at`; npos where none does, or one of more than 64 levels. All of it
+// is checked but for UTF-8 and whether surrogates are pairs. Lists of integers, which name the blocks and
+// tokens of long prompts by the thousand, are read 16 bytes at a time.
+std::size_t value_end(bytes_view text, std::size_t at);
 
-  // All of it.
-  bytes_view whole() const { return text_; }
-  const simdjson::padded_string& padded() const { return text_; }
-
-  // Calls f(name, at, value) for each member of the object that `object` (a part of whole()) is: its name
-  // without escapes, where its opening quote stands in whole(), and its value without blanks around it.
-  template <class F>
-  void each_member(bytes_view object, F f) const;
-
-  // Calls f(value) for each element of the array that `array` is.
-  template <class F>
-  void each_element(bytes_view array, F f) const;
-
-  // The value of a member, or nothing.
-  bytes_view member(bytes_view object, std::string_view name) const;
-  // The first element of the array that `array` is, or nothing.
-  bytes_view first(bytes_view array) const;
-
-  std::size_t place(bytes_view part) const { return static_cast<std::size_t>(part.data() - text_.data()); }
-
- private:
-  simdjson::padded_string_view with_padding(bytes_view part) const {
-    return simdjson::padded_string_view(part.data(), part.size(),
-                                        text_.size() - place(part) + simdjson::SIMDJSON_PADDING);
-  }
-  static bytes_view text_of(simdjson::ondemand::value value);
-
-  simdjson::padded_string text_;
+// A member of an object, or an element of an array: then without a name. Views into the text.
+struct raw_member {
+  bytes_view name;   // as it stands: nobody escapes a letter
+  bytes_view value;  // without blanks around it
+  bytes_view text;   // both, from the name's quote on
 };
 
+// Goes through the object or array that a text is, and checks it on the way.
+class raw_walk {
+ public:
+  // `opens` is '{' or '['.
+  raw_walk(bytes_view text, char opens);
+
+  bool next();  // false: there is no other one, or what should be one is no JSON
+  const raw_member& here() const { return here_; }
+  // After the last next(): the text was such a value, with nothing but blanks around it.
+  bool well_formed() const { return well_formed_; }
+
+ private:
+  bytes_view text_;
+  raw_member here_;
+  std::size_t at_ = 0;  // the beginning of the next one
+  char closes_;
+  bool more_ = false, well_formed_ = false;
+};
+
+// Calls f(member) for each member of an object. false: it is none, as a whole.
 template <class F>
-void raw_json::each_member(bytes_view object, F f) const {
-  using simdjson::SUCCESS;
-  simdjson::ondemand::parser parser;
-  simdjson::ondemand::document doc;
-  simdjson::ondemand::object members;
-  if (parser.iterate(with_padding(object)).get(doc) != SUCCESS || doc.get_object().get(members) != SUCCESS)
-    return;
-  for (auto field : members) {
-    simdjson::ondemand::raw_json_string key;
-    std::string_view name;
-    simdjson::ondemand::value value;
-    if (field.key().get(key) != SUCCESS || field.unescaped_key().get(name) != SUCCESS ||
-        field.value().get(value) != SUCCESS)
-      return;
-    f(name, static_cast<std::size_t>(key.raw() - 1 - text_.data()), text_of(value));
-  }
+bool each_member(bytes_view object, F f) {
+  raw_walk at(object, '{');
+  while (at.next()) f(at.here());
+  return at.well_formed();
 }
 
+// Calls f(value) for each element of an array.
 template <class F>
-void raw_json::each_element(bytes_view array, F f) const {
-  simdjson::ondemand::parser parser;
-  simdjson::ondemand::document doc;
-  simdjson::ondemand::array elements;
-  if (parser.iterate(with_padding(array)).get(doc) != simdjson::SUCCESS ||
-      doc.get_array().get(elements) != simdjson::SUCCESS)
-    return;
-  for (auto element : elements) {
-    simdjson::ondemand::value value;
-    if (element.get(value) != simdjson::SUCCESS) return;
-    f(text_of(value));
-  }
+void each_element(bytes_view array, F f) {
+  for (raw_walk at(array, '['); at.next();) f(at.here().value);
+}
+
+// The values of the named members, empty where there is none; of several with one name the first.
+template <std::size_t N>
+struct raw_members {
+  bool read = false;  // it is an object, as a whole
+  std::array<bytes_view, N> value;
+};
+template <std::size_t N>
+raw_members<N> pick(bytes_view object, const std::array<std::string_view, N>& names) {
+  raw_members<N> out;
+  out.read = each_member(object, [&](const raw_member& m) {
+    const auto i = static_cast<std::size_t>(std::find(names.begin(), names.end(), m.name) - names.begin());
+    if (i < N && out.value[i].empty()) out.value[i] = m.value;
+  });
+  return out;
+}
+
+// The value of a member, or nothing.
+inline bytes_view member_of(bytes_view object, std::string_view name) {
+  return pick<1>(object, {name}).value[0];
+}
+// The first element of an array, or nothing.
+inline bytes_view first_of(bytes_view array) {
+  raw_walk at(array, '[');
+  return at.next() ? at.here().value : bytes_view{};
 }
 
 // `object` with another value (JSON text) for one of its members; as it was where it has no such member.

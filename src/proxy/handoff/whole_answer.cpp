@@ -18,11 +18,6 @@ bool is_internal(std::string_view name) {
   return name == hand_off || name == "prompt_token_ids" || name == "prompt_token_ids_b64";
 }
 
-// A member as it stands, its name included.
-bytes_view member_text(const raw_json& text, std::size_t at, bytes_view value) {
-  return text.whole().substr(at, text.place(value) + value.size() - at);
-}
-
 // Puts a member into an object that is being written.
 void append_member(std::string& out, std::string_view member) {
   if (out.back() != '{') out += ',';
@@ -30,21 +25,21 @@ void append_member(std::string& out, std::string_view member) {
 }
 
 // The members of one event but for `choices` and usage, without the brace behind them.
-std::string envelope(const raw_json& text, std::string_view object) {
+std::string envelope(bytes_view answer, std::string_view object) {
   std::string out = "data: {";
-  text.each_member(text.whole(), [&](std::string_view name, std::size_t at, bytes_view value) {
-    if (name == "id" || name == "created" || name == "model" || name == "system_fingerprint")
-      append_member(out, member_text(text, at, value));
+  each_member(answer, [&](const raw_member& m) {
+    if (m.name == "id" || m.name == "created" || m.name == "model" || m.name == "system_fingerprint")
+      append_member(out, m.text);
   });
   append_member(out, fmt::format("\"object\":\"{}\"", object));
   return out;
 }
 
 // Tool calls of a stream have an index each.
-std::string numbered(const raw_json& text, bytes_view calls) {
+std::string numbered(bytes_view calls) {
   std::string out = "[";
   std::size_t index = 0;
-  text.each_element(calls, [&](bytes_view call) {
+  each_element(calls, [&](bytes_view call) {
     if (index != 0) out += ',';
     const bytes_view members = call.substr(1);
     const bool none = members.find_first_not_of(" \t\r\n") == members.size() - 1;
@@ -53,29 +48,28 @@ std::string numbered(const raw_json& text, bytes_view calls) {
   return out + "]";
 }
 
-std::string delta_of(const raw_json& text, bytes_view message) {
+std::string delta_of(bytes_view message) {
   std::string out = "{";
-  text.each_member(message, [&](std::string_view name, std::size_t at, bytes_view value) {
-    const bool calls = name == "tool_calls" && value.starts_with('[');
-    append_member(
-        out, calls ? "\"tool_calls\":" + numbered(text, value) : std::string(member_text(text, at, value)));
+  each_member(message, [&](const raw_member& m) {
+    const bool calls = m.name == "tool_calls" && m.value.starts_with('[');
+    append_member(out, calls ? "\"tool_calls\":" + numbered(m.value) : std::string(m.text));
   });
   return out + "}";
 }
 
 // A choice of the answer as one of an event: `delta` in place of a message, its end only if it `ends`, and
 // logprobs with the event that has the text.
-std::string event_choice(const raw_json& text, bytes_view choice, std::string_view delta, bool ends) {
+std::string event_choice(bytes_view choice, std::string_view delta, bool ends) {
   std::string out = "{";
-  text.each_member(choice, [&](std::string_view name, std::size_t at, bytes_view value) {
-    const bool about_end = name == "finish_reason" || name == "stop_reason";
-    if (is_internal(name) || (name == "logprobs" && delta == "{}")) return;
-    if (name == "message") {
+  each_member(choice, [&](const raw_member& m) {
+    const bool about_end = m.name == "finish_reason" || m.name == "stop_reason";
+    if (is_internal(m.name) || (m.name == "logprobs" && delta == "{}")) return;
+    if (m.name == "message") {
       append_member(out, fmt::format("\"delta\":{}", delta));
     } else if (about_end && !ends) {
-      append_member(out, fmt::format("\"{}\":null", name));
+      append_member(out, fmt::format("\"{}\":null", m.name));
     } else {
-      append_member(out, member_text(text, at, value));
+      append_member(out, m.text);
     }
   });
   return out + "}";
@@ -84,25 +78,26 @@ std::string event_choice(const raw_json& text, bytes_view choice, std::string_vi
 // Leaves members of one object out, each with the comma that goes with it.
 class thinner {
  public:
-  thinner(const raw_json& text, std::vector<splice>& out) : text_(text), out_(out) {}
+  // `all` has the object in it.
+  thinner(bytes_view all, std::vector<splice>& out) : all_(all), out_(out) {}
 
-  void operator()(std::string_view name, std::size_t at, bytes_view value) {
-    if (!is_internal(name) || value == "null") {
+  void operator()(const raw_member& m) {
+    if (!is_internal(m.name) || m.value == "null") {
       kept_ = true;
       return;
     }
-    const bytes_view all = text_.whole();
-    std::size_t end = text_.place(value) + value.size();
+    auto at = static_cast<std::size_t>(m.text.data() - all_.data());
+    std::size_t end = at + m.text.size();
     if (kept_) {
-      at = all.rfind(',', at);
-    } else if (const std::size_t next = all.find_first_not_of(" \t\r\n", end); all[next] == ',') {
+      at = all_.rfind(',', at);
+    } else if (const std::size_t next = all_.find_first_not_of(" \t\r\n", end); all_[next] == ',') {
       end = next + 1;
     }
     out_.push_back({at, end - at, {}});
   }
 
  private:
-  const raw_json& text_;
+  bytes_view all_;
   std::vector<splice>& out_;
   bool kept_ = false;
 };
@@ -110,14 +105,12 @@ class thinner {
 }  // namespace
 
 std::string plain_answer(bytes_view body) {
-  const raw_json text(body);
   std::vector<splice> cuts;
-  thinner outer(text, cuts);
-  text.each_member(text.whole(), [&](std::string_view name, std::size_t at, bytes_view value) {
-    if (name == "choices") {
-      text.each_element(value, [&](bytes_view choice) { text.each_member(choice, thinner(text, cuts)); });
-    }
-    outer(name, at, value);
+  thinner outer(body, cuts);
+  each_member(body, [&](const raw_member& m) {
+    if (m.name == "choices")
+      each_element(m.value, [&](bytes_view choice) { each_member(choice, thinner(body, cuts)); });
+    outer(m);
   });
   std::string out;
   std::size_t from = 0;
@@ -129,23 +122,22 @@ std::string plain_answer(bytes_view body) {
 }
 
 std::string answer_as_events(api_kind api, bytes_view body, bool usage) {
-  const raw_json text(body);
   const bool chat = api == api_kind::chat;
-  const std::string open = envelope(text, chat ? "chat.completion.chunk" : "text_completion");
-  const bytes_view choice = text.first(text.member(text.whole(), "choices"));
-  const bytes_view message = text.member(choice, "message");
+  const std::string open = envelope(body, chat ? "chat.completion.chunk" : "text_completion");
+  const bytes_view choice = first_of(member_of(body, "choices"));
+  const bytes_view message = member_of(choice, "message");
   if (choice.empty() || (chat && message.empty())) return {};
   std::string out;
   const auto event = [&](std::string_view choices, std::string_view more) {
     fmt::format_to(std::back_inserter(out), "{},\"choices\":[{}]{}}}\n\n", open, choices, more);
   };
   if (chat) {
-    event(event_choice(text, choice, delta_of(text, message), false), "");
-    event(event_choice(text, choice, "{}", true), "");
+    event(event_choice(choice, delta_of(message), false), "");
+    event(event_choice(choice, "{}", true), "");
   } else {
-    event(event_choice(text, choice, "", true), "");
+    event(event_choice(choice, "", true), "");
   }
-  const bytes_view counts = text.member(text.whole(), "usage");
+  const bytes_view counts = member_of(body, "usage");
   if (usage && counts.starts_with('{')) event("", fmt::format(",\"usage\":{}", counts));
   return out + "data: [DONE]\n\n";
 }
