@@ -12,10 +12,12 @@ namespace penstock::conf::testing {
 // A pool that is right: what tests of other sections append.
 inline constexpr std::string_view good_pool = "[[pool]]\n[[pool.endpoint]]\nurl = \"http://engine:8000\"\n";
 
+inline std::string with_pool(std::string_view sections) { return std::string(sections).append(good_pool); }
+
 // A configuration and the lines that are said about it.
 struct sample {
   std::string_view title;
-  std::string_view text;
+  std::string text;
   std::string_view said;
 };
 

@@ -11,12 +11,9 @@ namespace {
 // clang-format off
 const std::vector<sample> errors{
     {"listen addresses",
-     R"([server]
+     with_pool(R"([server]
 listen = ["8080", ":8080", "localhost", "[::1]", "::1:80", "1.2.3.4.5:80", "http://h:1", "/run/x", "unix:x", "h:65536"]
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:11: server.listen: "8080": the host is missing (write "127.0.0.1:8080")
 c.toml:2:19: server.listen: ":8080": the host is missing (write 0.0.0.0 for all IPv4 addresses, [::] for all IPv6 ones)
 c.toml:2:28: server.listen: "localhost": the port is missing (as in "127.0.0.1:8080", "[::1]:8080" or "unix:/run/penstock.sock")
@@ -29,43 +26,31 @@ c.toml:2:100: server.listen: "unix:x": the socket's path must begin with "/" (as
 c.toml:2:110: server.listen: "h:65536": "65536" is no port (0 to 65535)
 )"},
     {"no listener",
-     R"([server]
+     with_pool(R"([server]
 listen = []
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:10: server.listen: no listener (as in ["127.0.0.1:8080"])
 )"},
     {"duplicate listeners",
-     R"([server]
+     with_pool(R"([server]
 listen = ["127.0.0.1:1", "localhost:1", "0.0.0.0:1", "[::1]:1"]
 [admin]
 listen = "127.0.0.1:1"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:26: server.listen: "localhost:1" is the same address as "127.0.0.1:1" of server.listen (see line 2)
 c.toml:2:41: server.listen: "0.0.0.0:1" is the same address as "127.0.0.1:1" of server.listen (see line 2)
 c.toml:4:10: admin.listen: "127.0.0.1:1" is the same address as "127.0.0.1:1" of server.listen (see line 2)
 )"},
     {"the admin listener on a default data listener",
-     R"([admin]
+     with_pool(R"([admin]
 listen = "127.0.0.1:8080"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:10: admin.listen: "127.0.0.1:8080" is the same address as "127.0.0.1:8080" of server.listen (that is the default)
 )"},
     {"a data listener on the default admin listener",
-     R"([server]
+     with_pool(R"([server]
 listen = ["0.0.0.0:9090"]
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:11: server.listen: "0.0.0.0:9090" is the same address as "127.0.0.1:9090" of admin.listen (that is the default)
 )"},
     {"a loop",
@@ -79,12 +64,9 @@ url = "http://127.0.0.1:9090"
 c.toml:5:7: pool.endpoint.url: "http://127.0.0.1:9090" is a listener of this configuration itself (admin.listen is "127.0.0.1:9090")
 )"},
     {"passthrough",
-     R"([server]
+     with_pool(R"([server]
 passthrough = ["v2/x", "/", "/a/", "/a/*", "/a?b", "/a%20b", "/a b", "/a//b", "/a/../b", ""]
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:16: server.passthrough: "v2/x": it must begin with "/" (as in "/v2/rerank")
 c.toml:2:24: server.passthrough: "/": it must name one path in full (as in "/v2/rerank")
 c.toml:2:29: server.passthrough: "/a/": it must name one path in full (as in "/v2/rerank")
@@ -97,27 +79,21 @@ c.toml:2:79: server.passthrough: "/a/../b": it has empty or dot segments (as in 
 c.toml:2:90: server.passthrough: "": it must begin with "/" (as in "/v2/rerank")
 )"},
     {"paths of health",
-     R"([health]
+     with_pool(R"([health]
 path = "health"
 metrics_path = "/me trics"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:8: health.path: "health" is no path (as in "/health")
 c.toml:3:16: health.metrics_path: "/me trics" is no path (as in "/health")
 )"},
     {"access log",
-     R"([log]
+     with_pool(R"([log]
 access = "stdot"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:10: log.access: "stdot" is neither stdout, stderr, off nor a file's path (did you mean "stdout"?)
 )"},
     {"timeouts that contradict",
-     R"([timeouts]
+     with_pool(R"([timeouts]
 first_token = "2m"
 between_events = "61s"
 connect = "50s"
@@ -126,67 +102,49 @@ drain = "1s"
 [health]
 interval = "1s"
 timeout = "1500ms"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:15: timeouts.first_token (2m) is greater than timeouts.total (1m): it could never pass
 c.toml:3:18: timeouts.between_events (1m1s) is greater than timeouts.total (1m): it could never pass
 c.toml:9:11: health.timeout (1s500ms) is greater than health.interval (1s): it would stretch the interval
 )"},
     {"connecting for longer than the first token may take",
-     R"([timeouts]
+     with_pool(R"([timeouts]
 first_token = "10s"
 connect = "11s"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:3:11: timeouts.connect (11s) is greater than timeouts.first_token (10s): it could never pass
 )"},
     {"a wait for one's turn that outlasts the first token",
-     R"([timeouts]
+     with_pool(R"([timeouts]
 first_token = "10s"
 [routing]
 hold = "11s"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:4:8: routing.hold (11s) is greater than timeouts.first_token (10s): requests would be late before they are sent
 )"},
     {"a deadline above the default of the one around it",
-     R"([timeouts]
+     with_pool(R"([timeouts]
 first_token = "2h"
 [health]
 timeout = "3s"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:15: timeouts.first_token (2h) is greater than timeouts.total (1h): it could never pass (timeouts.total is at its default)
 c.toml:4:11: health.timeout (3s) is greater than health.interval (2s): it would stretch the interval (health.interval is at its default)
 )"},
     {"limits that contradict",
-     R"([limits]
+     with_pool(R"([limits]
 body_bytes = "1GiB"
 stream_buffer = "4KiB"
 buffer_memory = "1MiB"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:14: limits.body_bytes (1GiB) is greater than limits.body_memory (512MiB): one body must fit (limits.body_memory is at its default)
 c.toml:3:17: limits.held_bytes (16KiB) is greater than limits.stream_buffer (4KiB): what is held must fit into it (limits.held_bytes is at its default)
 )"},
     {"one stream above all buffers",
-     R"([limits]
+     with_pool(R"([limits]
 stream_buffer = "2MiB"
 buffer_memory = "1MiB"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:17: limits.stream_buffer (2MiB) is greater than limits.buffer_memory (1MiB): one stream must fit
 )"},
 };
@@ -200,51 +158,36 @@ url = "http://engine:8000/v1"
      R"(c.toml:3:7: pool.endpoint.url: requests will go to /v1/v1/chat/completions, probes to /v1/health (leave "/v1" out, unlike in a client's base URL)
 )"},
     {"short engine keep-alive race",
-     R"([timeouts]
+     with_pool(R"([timeouts]
 engine_idle = "5s"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:15: timeouts.engine_idle: uvicorn, below vLLM and SGLang, closes idle connections after 5s, and requests will race that (4s, or raise the engine's timeout too)
 )"},
     {"small bodies",
-     R"([limits]
+     with_pool(R"([limits]
 body_bytes = "1023KiB"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:14: limits.body_bytes: prompts of a long context will be refused: 128k tokens are some 0.5MiB of JSON, with many escapes twice that (32MiB is the default)
 )"},
     {"hasty deadlines",
-     R"([timeouts]
+     with_pool(R"([timeouts]
 first_token = "9s"
 between_events = "4s"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:15: timeouts.first_token: the prefill of a long prompt takes longer than that (10m is the default)
 c.toml:3:18: timeouts.between_events: an engine that preempts a sequence is silent for longer than that (1m is the default)
 )"},
     {"keep-alive comments that never come",
-     R"([timeouts]
+     with_pool(R"([timeouts]
 first_token = "10s"
 sse_keepalive = "20s"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:3:17: timeouts.sse_keepalive: timeouts.first_token passes before it, so none is ever sent ("0s" turns it off)
 )"},
     {"paths that are served anyway",
-     R"([server]
+     with_pool(R"([server]
 passthrough = ["/v2/x", "/v1/models", "/v2/x"]
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:25: server.passthrough: "/v1/models" has rules of its own, which stay (leave it out)
 c.toml:2:39: server.passthrough: "/v2/x" is named twice
 )"},

@@ -21,40 +21,31 @@ name = "x"
      R"(c.toml:1:1: pool "x" has no endpoint (add [[pool.endpoint]] with url = "http://127.0.0.1:8000")
 )"},
     {"sections that do not exist",
-     R"([servr]
+     with_pool(R"([servr]
 [tls]
 [endpoint]
 [timeout]
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:1:2: unknown section "servr" (did you mean [server]?)
 c.toml:2:2: unknown section "tls" (known sections: [server], [admin], [limits], [timeouts], [health], [log], [routing], [[pool]], [pool.disaggregation], [[pool.endpoint]])
 c.toml:3:2: unknown section "endpoint" (did you mean [[pool.endpoint]]?)
 c.toml:4:2: unknown section "timeout" (did you mean [timeouts]?)
 )"},
     {"keys outside of their section",
-     R"(listen = ["127.0.0.1:1"]
+     with_pool(R"(listen = ["127.0.0.1:1"]
 url = "x"
 xyz = 1
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:1:1: unknown key "listen" ("listen" belongs to [server] or [admin])
 c.toml:2:1: unknown key "url" ("url" belongs to [[pool.endpoint]])
 c.toml:3:1: unknown key "xyz" (known sections: [server], [admin], [limits], [timeouts], [health], [log], [routing], [[pool]], [pool.disaggregation], [[pool.endpoint]])
 )"},
     {"keys of another section",
-     R"([timeouts]
+     with_pool(R"([timeouts]
 interval = "1s"
 [server]
 connections = 5
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:1: unknown key "interval" in [timeouts] ("interval" belongs to [health])
 c.toml:4:1: unknown key "connections" in [server] ("connections" belongs to [limits])
 )"},
@@ -77,12 +68,9 @@ c.toml:6:1: unknown key "whatever_this_is" in [timeouts] (known keys: connect, r
 c.toml:10:1: unknown key "api-key" in [[pool.endpoint]] (did you mean "api_key"?)
 )"},
     {"a section written as something else",
-     R"(server = 3
+     with_pool(R"(server = 3
 [[admin]]
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:1:10: server: found the integer 3, but a table is wanted (write [server])
 c.toml:2:1: admin: found a list, but a table is wanted (write [admin])
 )"},
@@ -106,7 +94,7 @@ url = "http://engine:8000"
      R"(c.toml:1:1: pool: found a table, but a list of tables is wanted (write [[pool]], once for each)
 )"},
     {"wrong types",
-     R"([server]
+     with_pool(R"([server]
 listen = "127.0.0.1:1"
 workers = "4"
 expose_routing = "true"
@@ -118,10 +106,7 @@ total = 1.5
 retry_budget = "0.1"
 body_bytes = true
 head_fields = 1.5
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:10: server.listen: found the string "127.0.0.1:1", but a list of strings is wanted (write ["127.0.0.1:1"])
 c.toml:3:11: server.workers: found the string "4", but an integer is wanted (write 4 without quotes)
 c.toml:4:18: server.expose_routing: found the string "true", but a boolean is wanted (write true without quotes)
@@ -133,18 +118,15 @@ c.toml:11:14: limits.body_bytes: found the boolean true, but a size is wanted (a
 c.toml:12:15: limits.head_fields: found the number 1.5, but an integer is wanted (as in 4)
 )"},
     {"wrong items of lists",
-     R"([server]
+     with_pool(R"([server]
 listen = [ "127.0.0.1:1", 8080, [], "127.0.0.1:1" ]
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:27: server.listen: found the integer 8080, but only strings are wanted (as in ["one", "two"])
 c.toml:2:33: server.listen: found a list, but only strings are wanted (as in ["one", "two"])
 c.toml:2:37: server.listen: "127.0.0.1:1" is the same address as "127.0.0.1:1" of server.listen (see line 2)
 )"},
     {"units",
-     R"([timeouts]
+     with_pool(R"([timeouts]
 connect = "5"
 request_head = "5 s"
 request_body = "1.5s"
@@ -153,10 +135,7 @@ first_token = ""
 head_bytes = "32K"
 body_bytes = "32mb"
 stream_buffer = -1
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:11: timeouts.connect: "5" is no duration: it has no unit (write "5s" for seconds)
 c.toml:3:16: timeouts.request_head: "5 s" is no duration: unknown unit " s" (units: us, ms, s, m, h, as in "30s" or "1m30s")
 c.toml:4:16: timeouts.request_body: "1.5s" is no duration: fractions are not read (use a smaller unit, as in "1s500ms")
@@ -166,7 +145,7 @@ c.toml:8:14: limits.body_bytes: "32mb" is no size: unknown unit "mb" (units: B, 
 c.toml:9:17: limits.stream_buffer: -1 is below the least value, 4KiB (allowed: 4KiB to 64MiB)
 )"},
     {"bounds",
-     R"([server]
+     with_pool(R"([server]
 workers = 1025
 [timeouts]
 connect = "0s"
@@ -180,10 +159,7 @@ held_bytes = 9223372036854775807
 [routing]
 load_factor = 1
 lambda = nan
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:11: server.workers: 1025 is above the greatest value, 1024 (allowed: 0 to 1024 (0: one worker per core of the cgroup quota))
 c.toml:4:11: timeouts.connect: 0s is below the least value, 1ms (allowed: 1ms to 1m)
 c.toml:5:9: timeouts.total: 1ms is below the least value, 10ms (allowed: 10ms to 168h, or 0s (no limit))
@@ -214,16 +190,13 @@ c.toml:7:10: pool.policy: "round-robin" is none of: prefix, consistent_hash, lea
 c.toml:10:8: pool.endpoint.role: "Prefill" is none of: both, prefill, decode (did you mean "prefill"?)
 )"},
     {"variables",
-     R"(# ${IGNORED}
+     with_pool(R"(# ${IGNORED}
 [server]
 listen = ["é:${NOPE}", 'a${PORT}${NOPE}$${NOPE}', "${", "\u0024{NOPE}", """
  ${NOPE}"""]
 [log]
 access = "${A B}"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:3:14: server.listen: environment variable NOPE is not set
 c.toml:3:33: server.listen: environment variable NOPE is not set
 c.toml:3:52: server.listen: "${" without "}" (write "$${" for a plain "${")
@@ -232,25 +205,19 @@ c.toml:4:2: server.listen: environment variable NOPE is not set
 c.toml:6:11: log.access: "A B" is no name of an environment variable (write ${NAME}, or "$${" for a plain "${")
 )"},
     {"variables with wrong values",
-     R"([timeouts]
+     with_pool(R"([timeouts]
 connect = "${PORT}"
 [log]
 access = "${EMPTY}"
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:11: timeouts.connect: "8000" is no duration: it has no unit (write "8000s" for seconds)
 c.toml:4:10: log.access: "" is neither stdout, stderr, off nor a file's path (as in "/var/log/penstock/access.log")
 )"},
     {"control bytes are shown escaped",
-     R"([server]
+     with_pool(R"([server]
 usage = "\u001b[31m\n"
 "\u001b" = 1
-[[pool]]
-[[pool.endpoint]]
-url = "http://engine:8000"
-)",
+)"),
      R"(c.toml:2:9: server.usage: "\x1b[31m\n" is none of: inject, observe
 c.toml:3:1: unknown key "\x1b" in [server] (known keys: listen, workers, expose_routing, half_close, usage, passthrough)
 )"},
