@@ -78,11 +78,14 @@ std::vector<finding> live_findings(const fleet_view& fleet) {
   return out;
 }
 
+bool is_engine(const std::vector<served_model>& models, std::string_view engine) {
+  return std::any_of(models.begin(), models.end(),
+                     [engine](const served_model& m) { return m.owned_by == engine; });
+}
+
 std::string_view cached_tokens_switch(const endpoint_view& endpoint) {
-  for (const served_model& m : endpoint.models) {
-    if (m.owned_by == "vllm") return "--enable-prompt-tokens-details";
-    if (m.owned_by == "sglang") return "--enable-cache-report";
-  }
+  if (is_engine(endpoint.models, "vllm")) return "--enable-prompt-tokens-details";
+  if (is_engine(endpoint.models, "sglang")) return "--enable-cache-report";
   return "--enable-prompt-tokens-details (vLLM) or --enable-cache-report (SGLang)";
 }
 

@@ -23,5 +23,7 @@ std::vector<finding> live_findings(const fleet_view& fleet);
 
 // The switch that makes this engine tell `cached_tokens`, by who its models say they belong to.
 std::string_view cached_tokens_switch(const endpoint_view& endpoint);
+// Whether its models belong to `engine`: "vllm", "sglang", "llamacpp".
+bool is_engine(const std::vector<served_model>& models, std::string_view engine);
 
 }  // namespace penstock::health

@@ -31,9 +31,9 @@ class pair_book {
   void failed(endpoint_id prefill, endpoint_id decode, instant now);
   bool avoided(endpoint_id prefill, endpoint_id decode, instant now) const;
 
-  // A decode request came to its first token after `took`; `tokens` were computed elsewhere. `crowded`: others
-  // waited for room at the engine when it was sent, so that it waited too, as any request would: it took no
-  // longer than that to transfer, and no more is told.
+  // A decode request came to its first token after `took`; `tokens` were computed elsewhere. `crowded`:
+  // others waited for room at the engine when it was sent, so that it waited too, as any request would: it
+  // took no longer than that to transfer, and no more is told.
   void handed_over(endpoint_id prefill, endpoint_id decode, std::uint64_t tokens, duration took,
                    bool crowded = false);
   // Engines shake hands at first contact, which takes vLLM's NIXL connector seconds.

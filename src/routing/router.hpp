@@ -44,8 +44,12 @@ class work_lease {
 
   explicit operator bool() const { return state_ != nullptr; }
   endpoint_id endpoint() const;
-  // A decode leg's: requests waited for room at its engine when this one was booked, as the last scrape has it.
+  // A decode leg's: requests waited for room at its engine when this one was booked, as the last scrape has
+  // it.
   bool crowded() const;
+  // Tokens of the prompt that its engine was believed to have computed before this was sent; 0 where that is
+  // not sure, as of blocks whose request had no first token yet.
+  std::uint64_t computed_before() const;
 
   // A reservation: the request waits at the proxy, in a queue that is to know this of it. `prompt` is its
   // telling block's key.

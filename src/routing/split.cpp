@@ -94,8 +94,8 @@ void gather_sides(const fleet_view& fleet, const model_route& route, std::span<c
   }
 }
 
-void price_pairs(const pair_sides& sides, std::span<const ranked> prefill_order,
-                 const split_request& r, const pair_book& learned, std::vector<priced_pair>& out) {
+void price_pairs(const pair_sides& sides, std::span<const ranked> prefill_order, const split_request& r,
+                 const pair_book& learned, std::vector<priced_pair>& out) {
   out.clear();
   const auto group_of = [&r](const draft& d) -> const std::string& {
     return r.fleet.endpoints[r.pool.endpoints[d.position]].settings.group;

@@ -77,6 +77,14 @@ work_lease::~work_lease() { withdraw(); }
 endpoint_id work_lease::endpoint() const { return state_ ? state_->endpoint : endpoint_id{}; }
 bool work_lease::crowded() const { return state_ && state_->crowded; }
 
+std::uint64_t work_lease::computed_before() const {
+  if (!state_ || !state_->tells || state_->elsewhere || state_->entered.evidence.in_flight) return 0;
+  std::uint64_t tokens = 0;
+  for (std::uint32_t i = 0; i < std::min(state_->entered.evidence.held_blocks, state_->blocks); ++i)
+    tokens += state_->units()[i] * std::uint64_t{16};
+  return tokens;
+}
+
 held_work work_lease::hold(std::uint64_t prompt) {
   if (!state_) return {};
   state& s = *state_;

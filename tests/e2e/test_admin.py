@@ -194,6 +194,11 @@ class Explain(Case):
 
 
 class Live(Case):
+    async def until_said(self, proxy, text):
+        async def said():
+            return any(text in line for line in proxy.err)
+        await proxy.until(said, text)
+
     async def test_a_healthy_engine_has_no_finding(self):
         proxy = await self.proxy(await self.emulated())
         code, out, err = await run("check", "--live", proxy.file)
@@ -216,14 +221,49 @@ class Live(Case):
         self.assertEqual(code, 0, out + err)
         self.assertIn("its answers do not tell cached_tokens; start the engine with", out)
 
-        # Workers tell the latest good news of an endpoint ten times a second: how many answers that takes is theirs.
-        async def warned():
-            await self.stream(proxy, chat("the same again " * 300, model="emulated", max_tokens=2))
-            return any("do not tell cached_tokens" in line for line in proxy.err)
-        await proxy.until(warned, "the warning")
+        # At the start nobody can know it; the switch is named, and where to ask. The first repeat shows it.
+        def said(text):
+            return sum(text in line for line in proxy.err)
+        await self.until_said(proxy, "is vLLM, which does not show whether it has --enable-prompt-tokens-details")
+        repeat = chat("the same again " * 300, model="emulated", max_tokens=2)
+        await self.stream(proxy, repeat)
+        self.assertEqual(said("do not tell cached_tokens"), 0, proxy.text())
+        await self.stream(proxy, repeat)
+        await self.until_said(proxy, "do not tell cached_tokens; start the engine with --enable-prompt-tokens-details")
         for _ in range(8):
+            await self.stream(proxy, repeat)
+        self.assertEqual(said("do not tell cached_tokens"), 1, proxy.text())
+        self.assertEqual(said("does not show whether"), 1, proxy.text())
+
+    async def test_an_engine_that_tells_is_not_warned_of(self):
+        engine = await self.emulated()
+        proxy = await self.proxy(engine)
+        for _ in range(3):
             await self.stream(proxy, chat("the same again " * 300, model="emulated", max_tokens=2))
+        # Its counter of hits is read again before the end.
+        ages = []
+
+        async def scraped_again():
+            samples = await proxy.metrics()
+            ages.append(next(v for k, v in samples.items() if "endpoint_scrape_age_seconds" in k))
+            return ages[-1] < max(ages)
+        await proxy.until(scraped_again, "a scrape after the repeats")
+        self.assertFalse(any("cached_tokens; start" in line for line in proxy.err), proxy.text())
+
+    async def test_sglang_says_at_the_start_how_it_was_started(self):
+        mute = await self.fake(owned_by="sglang", server_info={"tp_size": 1, "enable_cache_report": False})
+        told = await self.fake(owned_by="sglang", server_info={"tp_size": 1, "enable_cache_report": True})
+        proxy = await self.proxy(mute, told)
+        warning = f"endpoint {mute.url}: its answers do not tell cached_tokens; start the engine with --enable-cache-report"
+        await self.until_said(proxy, warning)
+
+        async def other_asked():
+            return any(target == "/get_server_info" for target, _ in told.probes)
+        await proxy.until(other_asked, "the other engine is asked")
+        # No engine was given anything to generate for it.
+        self.assertEqual(mute.calls + told.calls, [])
         self.assertEqual(sum("do not tell cached_tokens" in line for line in proxy.err), 1, proxy.text())
+        self.assertEqual([target for target, _ in mute.probes].count("/get_server_info"), 1)
 
 
 class Tenants(Case):

@@ -5,8 +5,10 @@
 #include <utility>
 
 #include "health/bootstrap_text.hpp"
+#include "health/findings.hpp"
 #include "health/metrics_text.hpp"
 #include "health/models_text.hpp"
+#include "health/server_info_text.hpp"
 #include "proxy/http/head.hpp"
 #include "proxy/io/clock.hpp"
 #include "proxy/io/log.hpp"
@@ -88,13 +90,29 @@ void fleet_probe::carry_out(const health::task& what, const health_config& setti
                    tracker_.scraped(id, state, read_clock());
                  });
     case health::task_kind::models:
-      return get(*of, "/v1/models", settings, [this](endpoint_id id, get_result r) {
+      return get(*of, "/v1/models", settings, [this, settings](endpoint_id id, get_result r) {
         std::optional<std::vector<served_model>> models;
         if (answered_well(r)) models = health::read_models(r.body);
+        const bool shows_switches = models && health::is_engine(*models, "sglang");
         tracker_.models_read(id, std::move(models), read_clock());
+        if (shows_switches) ask_cache_report(id, settings);
       });
     case health::task_kind::bootstrap: return ask_bootstrap(*of, settings);
   }
+}
+
+// Each process of an engine is asked until it has answered once, whatever it answered.
+void fleet_probe::ask_cache_report(endpoint_id id, const health_config& settings) {
+  const health::tracked_endpoint* of = tracker_.find(id);
+  if (of == nullptr || of->addresses.empty() || !cache_report_) return;
+  const std::pair process(id, of->epoch);
+  if (const auto known = asked_.find(id.slot); known != asked_.end() && known->second == process) return;
+  get(*of, "/get_server_info", settings, [this, process](endpoint_id at, const get_result& r) {
+    if (r.how != get_result::outcome::answered) return;
+    asked_[at.slot] = process;
+    const std::optional<bool> told = answered_well(r) ? health::read_cache_report(r.body) : std::nullopt;
+    if (told) cache_report_(at, *told);
+  });
 }
 
 void fleet_probe::get(const health::tracked_endpoint& of, const std::string& path,

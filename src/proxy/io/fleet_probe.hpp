@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "health/fleet_tracker.hpp"
 #include "penstock/net_address.hpp"
@@ -25,6 +26,9 @@ class fleet_probe {
   // Endpoints without addresses whose url names an IP address or a socket path get them at once, so that
   // the first request after a start or a reload finds them.
   void resolve_literals();
+  // Called with what an engine that shows it says of itself: whether its answers tell cached_tokens. Where it
+  // is not set nobody is asked.
+  void on_cache_report(std::function<void(endpoint_id, bool)> told) { cache_report_ = std::move(told); }
   // No answer reaches the tracker any more.
   void stop() { *alive_ = false; }
 
@@ -32,6 +36,7 @@ class fleet_probe {
   void resolve(const health::tracked_endpoint& of);
   void ask_bootstrap(const health::tracked_endpoint& of, const health_config& settings);
   void query_bootstrap(endpoint_id id, net_address to, const std::string& host, duration timeout);
+  void ask_cache_report(endpoint_id id, const health_config& settings);
   void get(const health::tracked_endpoint& of, const std::string& path, const health_config& settings,
            std::function<void(endpoint_id, get_result)> done);
   void warn_once(const std::string& url, const std::vector<std::string>& warnings);
@@ -40,6 +45,9 @@ class fleet_probe {
   boost::asio::ip::tcp::resolver resolver_;
   health::fleet_tracker& tracker_;
   std::function<void()> changed_;
+  std::function<void(endpoint_id, bool)> cache_report_;
+  // The processes that were asked for it, by slot: id and epoch.
+  std::map<std::uint16_t, std::pair<endpoint_id, std::uint32_t>> asked_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::map<std::string, bool> warned_;  // bounded by endpoints x kinds of warnings
 };

@@ -139,6 +139,9 @@ std::string process::start() {
   log(log_level::info,
       fmt::format("workers: {}; at most {} client connections", count.reason, settings_->limits.connections));
   arm_signals();
+  probe_.on_cache_report([this](endpoint_id id, bool told) {
+    if (const endpoint_view* of = view_of(id)) tell_cache_news(*of, cache_reports_.declared(id, told));
+  });
   turn();
   notify_service_manager("READY=1");
   return {};
@@ -153,30 +156,48 @@ std::vector<std::string> process::addresses() const {
 // --- fleet ------------------------------------------------------------------------------------------
 
 void process::take_outcomes(std::vector<worker::endpoint_outcome> outcomes) {
-  for (const worker::endpoint_outcome& o : outcomes) note_silence(o);
+  for (const worker::endpoint_outcome& o : outcomes) note_cache_told(o);
   for (const worker::endpoint_outcome& o : outcomes)
     if (o.fault != flow::fault::overloaded) tracker_.traffic(o.endpoint, outcome_of(o), o.began, o.at);
   publish();
 }
 
-// Engines leave `cached_tokens` out of usage unless told otherwise, and vLLM also where it is 0: several
-// answers that should have hits must be without it.
-void process::note_silence(const worker::endpoint_outcome& o) {
+// Engines leave `cached_tokens` out of usage unless told otherwise when they start.
+void process::note_cache_told(const worker::endpoint_outcome& o) {
   using told = worker::cache_told;
-  if (o.cache == told::unknown || o.endpoint.slot >= max_endpoints) return;
-  if (silent_.empty()) silent_.resize(max_endpoints);
-  silence& s = silent_[o.endpoint.slot];
-  if (s.endpoint != o.endpoint) s = {.endpoint = o.endpoint};
-  if (o.cache == told::yes) s.told = true;
-  if (s.told || s.warned || ++s.answers < 5) return;
-  s.warned = true;
+  const endpoint_view* const of = o.cache == told::unknown ? nullptr : view_of(o.endpoint);
+  if (of == nullptr) return;
+  tell_cache_news(*of, cache_reports_.answered(o.endpoint, o.cache == told::yes, of->engine.prefix_hits));
+}
+
+// The figures of a new view may be what a suspicion waits for; and the first view with a vLLM engine is the
+// earliest time at which its switch can be named.
+void process::look_at_counters() {
+  for (const endpoint_view& e : view_->endpoints) {
+    if (cache_reports_.waiting()) tell_cache_news(e, cache_reports_.scraped(e.id, e.engine.prefix_hits));
+    if (explained_cache_reports_ || !health::is_engine(e.models, "vllm")) continue;
+    explained_cache_reports_ = true;
+    log(log_level::info,
+        fmt::format(
+            "endpoint {} is vLLM, which does not show whether it has {}; `penstock check --live` asks it",
+            e.settings.url, health::cached_tokens_switch(e)));
+  }
+}
+
+const endpoint_view* process::view_of(endpoint_id id) const {
   const auto of = std::find_if(view_->endpoints.begin(), view_->endpoints.end(),
-                               [&](const endpoint_view& e) { return e.id == o.endpoint; });
-  if (of == view_->endpoints.end()) return;
+                               [id](const endpoint_view& e) { return e.id == id; });
+  return of == view_->endpoints.end() ? nullptr : &*of;
+}
+
+void process::tell_cache_news(const endpoint_view& of, health::cache_news news) {
+  if (news == health::cache_news::none) return;
+  if (news == health::cache_news::tells_after_all)
+    return log(log_level::info, fmt::format("endpoint {} tells cached_tokens after all", of.settings.url));
   log(log_level::warn,
       fmt::format("endpoint {}: its answers do not tell cached_tokens; start the engine with {}, so "
                   "that what is believed of its cache can be checked",
-                  of->settings.url, health::cached_tokens_switch(*of)));
+                  of.settings.url, health::cached_tokens_switch(of)));
 }
 
 void process::turn() {
@@ -195,6 +216,7 @@ void process::publish() {
     published_ = now;
     for (const auto& thread : threads_)
       thread->post([view = view_](worker::worker& w, epoll_driver&) { w.fleet_changed(view); });
+    look_at_counters();
   }
   tell_events();
   schedule_turn();
@@ -224,6 +246,7 @@ void process::tell_events() {
         break;
       case kind::restarted:
         routing_->prefixes.drop(e.endpoint);
+        cache_reports_.restarted(e.endpoint);
         log(log_level::warn, "endpoint " + e.url + " restarted: its cache is taken to be empty");
         break;
       case kind::life_changed:

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "health/cache_reports.hpp"
 #include "health/fleet_tracker.hpp"
 #include "penstock/config.hpp"
 #include "penstock/fleet_view.hpp"
@@ -75,7 +76,10 @@ class process {
  private:
   void take_outcomes(std::vector<worker::endpoint_outcome> outcomes);
   void publish();
-  void note_silence(const worker::endpoint_outcome& outcome);
+  void note_cache_told(const worker::endpoint_outcome& outcome);
+  void look_at_counters();
+  void tell_cache_news(const endpoint_view& of, health::cache_news news);
+  const endpoint_view* view_of(endpoint_id id) const;
   void turn();
   void schedule_turn();
   void tell_events();
@@ -104,13 +108,8 @@ class process {
   boost::asio::steady_timer turn_timer_, drain_timer_;
   boost::asio::signal_set signals_;
   reload_state reloads_;
-  // Answers of an endpoint that should have told cached_tokens and did not; by slot.
-  struct silence {
-    endpoint_id endpoint;
-    std::uint32_t answers = 0;
-    bool told = false, warned = false;
-  };
-  std::vector<silence> silent_;
+  health::cache_reports cache_reports_;
+  bool explained_cache_reports_ = false;
 
   enum class drain_phase : std::uint8_t { none, settling, finishing, ending, over };
   drain_phase drain_ = drain_phase::none;

@@ -140,6 +140,7 @@ class worker final : public driver_events {
   void engine_answered(engine_connection& e, bytes_view bytes);
   void keep_engine(exchange& x, flow::leg of);
   void dispatch(exchange& x, flow::leg of);
+  static cache_told cache_told_by(const exchange& x);
   void complete_work(exchange& x);
   void account(exchange& x);
   void tell(exchange& x, flow::leg of, endpoint_id engine, flow::fault fault, bool token,

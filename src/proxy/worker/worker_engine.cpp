@@ -308,24 +308,26 @@ void worker::keep_engine(exchange& x, flow::leg of) {
   wheel_.arm(e.timer, io_.now() + t.engine_idle);
 }
 
+// Whether an answer that ended well tells how much of its prompt was cached; no: it should have. Fewer tokens
+// may be left out for being none. Behind a hand-off the figures are another engine's.
+cache_told worker::cache_told_by(const exchange& x) {
+  constexpr std::uint64_t much = 512;
+  const token_usage& usage = x.flow.record().usage;
+  if (x.flow.prefill() != nullptr || !usage.known) return cache_told::unknown;
+  if (usage.cached_known) return cache_told::yes;
+  const bool should = x.flow.target().hit_tokens >= much && x.work.computed_before() >= much;
+  return should ? cache_told::no : cache_told::unknown;
+}
+
 void worker::complete_work(exchange& x) {
   const token_usage& usage = x.flow.record().usage;
+  const cache_told told = cache_told_by(x);
   x.work.ended(io_.now(), usage);
   x.work = {};
   if (usage.known) estimator_.learn(x.facts, usage.prompt);
   router_.answered(x.facts.model, usage);
   if (x.route.api == api_kind::responses && !x.flow.response_id().empty())
     router_.remember_response(x.flow.response_id(), x.flow.target().endpoint);
-  // Fewer tokens may be left out for being none. Behind a hand-off the figures are another engine's.
-  constexpr std::uint64_t much = 512;
-  cache_told told = cache_told::unknown;
-  if (x.flow.prefill() == nullptr && usage.known) {
-    if (usage.cached_known) {
-      told = cache_told::yes;
-    } else if (x.flow.target().hit_tokens >= much) {
-      told = cache_told::no;
-    }
-  }
   tell(x, flow::leg::answer, x.flow.target().endpoint, flow::fault::none, false, told);
 }
 

@@ -167,8 +167,8 @@ class _Peer:
 
 
 class FakeEngine:
-    def __init__(self, script=well_behaved, model="tiny"):
-        self.script, self.model = script, model
+    def __init__(self, script=well_behaved, model="tiny", owned_by="vllm", server_info=None):
+        self.script, self.model, self.owned_by, self.server_info = script, model, owned_by, server_info
         self.calls = []              # every Call, in order
         self.connections = 0         # accepted since the start
         self.probes = []             # (target, headers) of what the engine answered itself
@@ -258,8 +258,10 @@ class FakeEngine:
             await call.answer(body=text.encode(), headers=[("x-kind", "metrics")])
         elif call.target == "/v1/models":
             await call.answer(body={"object": "list", "data": [{"id": self.model, "object": "model", "created": 1,
-                                                                "owned_by": "vllm", "root": self.model,
+                                                                "owned_by": self.owned_by, "root": self.model,
                                                                 "max_model_len": 4096}]})
+        elif call.target == "/get_server_info" and self.server_info is not None:
+            await call.answer(body=self.server_info)
         elif call.target.endswith("/health"):
             await call.answer(200 if self.healthy else 503, b"")
         else:

@@ -82,6 +82,9 @@ TEST_CASE("findings: each with what to do") {
 TEST_CASE("findings: the switch is named by the engine, both where it is not known") {
   endpoint_view e = healthy("http://a");
   CHECK(cached_tokens_switch(e) == "--enable-prompt-tokens-details");
+  CHECK(is_engine(e.models, "vllm"));
+  CHECK_FALSE(is_engine(e.models, "sglang"));
+  CHECK_FALSE(is_engine({}, "vllm"));
   e.models[0].owned_by = "sglang";
   CHECK(cached_tokens_switch(e) == "--enable-cache-report");
   e.models.clear();

@@ -38,6 +38,27 @@ bool idle(const shared_state& s, const fleet_view& f) {
 
 }  // namespace
 
+TEST_CASE("router: a lease knows what its engine had computed before, where that is sure") {
+  bench b(fleet_of(1));
+  const request_facts f = request_of(chain_of(1, 8));
+  work_lease first = b.send(f);
+  CHECK(first.computed_before() == 0);
+  // The first is still on its way: whether the second finds its blocks nobody knows.
+  CHECK(b.decide(f).candidates.at(0).hit_tokens == 2048);
+  work_lease second = b.send(f);
+  CHECK(second.computed_before() == 0);
+  first.first_token(at_ms(1100), true);
+  first.ended(at_ms(1200), {});
+  CHECK(b.send(f, at_ms(1300)).computed_before() == 2048);
+  // Of other prompts, of several at once, and behind a hand-off nothing is sure.
+  CHECK(b.send(request_of(chain_of(2, 8)), at_ms(1300)).computed_before() == 0);
+  request_facts two = f;
+  two.prompts.push_back(f.prompts[0]);
+  CHECK(b.send(two, at_ms(1300)).computed_before() == 0);
+  CHECK(b.send(f, {.endpoint = {0, 0}, .prefill = {1, 0}}, at_ms(1300)).computed_before() == 0);
+  CHECK(work_lease().computed_before() == 0);
+}
+
 TEST_CASE("router: pool by exact name, then by what engines serve, then the open pool") {
   fleet_view f = fleet_of(0);
   f.pools = {{"a", {"alpha"}, policy::prefix, {0}},
