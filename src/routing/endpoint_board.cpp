@@ -66,27 +66,12 @@ std::uint64_t micros(instant t) {
 instant from_micros(std::uint64_t us) { return instant(duration(static_cast<std::int64_t>(us) * 1000)); }
 std::uint64_t micros(duration d) { return d.count() <= 0 ? 0 : static_cast<std::uint64_t>(d.count()) / 1000; }
 
-// Learned speed: decayed sums of tokens and seconds. A ratio of sums weighs requests by their tokens and
-// is right when several first tokens come out of one engine step (the later ones add tokens but no time).
-constexpr float sample_decay = 0.9F;  // an engine that changed is 88 % believed after 20 samples
-constexpr std::uint64_t least_sample_tokens = 256;  // below, fixed costs of a step hide the speed
-constexpr std::uint64_t trusted_samples = 4;        // from here on a sample is clamped against the estimate
-constexpr double sample_clamp = 8;                  // ... to this factor, so that one outlier moves little
-constexpr double least_speed = 10, most_speed = 1e7;
-
-struct learned_sums {
-  float tokens = 0, secs = 0;
-};
-learned_sums unpack_sums(std::uint64_t w) {
+prefill_fit unpack_fit(std::uint64_t w) {
   return {std::bit_cast<float>(static_cast<std::uint32_t>(w >> 32)),
           std::bit_cast<float>(static_cast<std::uint32_t>(w))};
 }
-std::uint64_t pack_sums(learned_sums s) {
-  return std::uint64_t{std::bit_cast<std::uint32_t>(s.tokens)} << 32 | std::bit_cast<std::uint32_t>(s.secs);
-}
-double speed_of(learned_sums s) {
-  if (!(s.tokens > 0) || !(s.secs > 0)) return 0;
-  return std::clamp(static_cast<double>(s.tokens) / static_cast<double>(s.secs), least_speed, most_speed);
+std::uint64_t pack_fit(prefill_fit f) {
+  return std::uint64_t{std::bit_cast<std::uint32_t>(f.tokens)} << 32 | std::bit_cast<std::uint32_t>(f.secs);
 }
 
 }  // namespace
@@ -102,7 +87,7 @@ endpoint_load endpoint_board::read(endpoint_id id) const {
   l.waiting = in_flight >> waiting_at;
   l.finish = from_micros(count_for(c.finish, id.generation));
   l.suspect_until = from_micros(count_for(c.suspect, id.generation));
-  if (count_for(c.learned_by, id.generation) > 0) l.speed = speed_of(unpack_sums(c.learned.load(relaxed)));
+  if (count_for(c.learned_by, id.generation) > 0) l.speed = speed_of(unpack_fit(c.learned.load(relaxed)));
   return l;
 }
 
@@ -144,7 +129,8 @@ void endpoint_board::unwind(endpoint_id id, duration expected) {
 void endpoint_board::reanchor(endpoint_id id, instant now, double speed) {
   if (id.slot >= max_endpoints || !(speed > 0)) return;
   cell& c = cells_[id.slot];
-  const double left = static_cast<double>(count_for(c.prefill, id.generation)) / std::max(speed, least_speed);
+  const double left =
+      static_cast<double>(count_for(c.prefill, id.generation)) / std::max(speed, least_prefill_speed);
   const std::uint64_t at = micros(now) + static_cast<std::uint64_t>(std::min(left, 1e6) * 1e6);
   update(c.finish, id.generation, [at](std::uint64_t) { return at; });
 }
@@ -161,30 +147,29 @@ std::uint64_t endpoint_board::held_tokens(endpoint_id id) const {
   return id.slot < max_endpoints ? count_for(decode_[id.slot].held, id.generation) : 0;
 }
 
-void endpoint_board::teach(endpoint_id id, std::uint64_t tokens, instant dispatched, instant now) {
+// Changes what was learned of the speed, and shows it to readers.
+template <class Change>
+void endpoint_board::change_speed(endpoint_id id, Change change) {
   if (id.slot >= max_endpoints) return;
   cell& c = cells_[id.slot];
-  const std::uint64_t before = count_for(c.last_first_token, id.generation), at = micros(now);
-  if (!update(c.last_first_token, id.generation, [at](std::uint64_t v) { return std::max(v, at); })) return;
-  if (tokens < least_sample_tokens) return;
-  // An engine works in order, so it began with this request when the one before had its first token.
-  const std::uint64_t begun = std::max(before, micros(dispatched));
-  double elapsed = at > begun ? static_cast<double>(at - begun) * 1e-6 : 0;
-  const std::uint64_t samples = count_for(c.learned_by, id.generation);
-  std::uint64_t old = c.learned.load(relaxed);
-  for (;;) {
-    learned_sums s = samples == 0 ? learned_sums{} : unpack_sums(old);
-    const double known = speed_of(s), work = static_cast<double>(tokens);
-    const double fastest =
-        known > 0 && samples >= trusted_samples ? work / (known * sample_clamp) : work / most_speed;
-    const double slowest =
-        known > 0 && samples >= trusted_samples ? work * sample_clamp / known : work / least_speed;
-    const double secs = std::clamp(elapsed, fastest, slowest);
-    s.tokens = s.tokens * sample_decay + static_cast<float>(work);
-    s.secs = s.secs * sample_decay + static_cast<float>(secs);
-    if (c.learned.compare_exchange_weak(old, pack_sums(s), relaxed)) break;
+  speed_cell& s = speeds_[id.slot];
+  if (s.teaching.exchange(true, std::memory_order_acquire)) return;
+  const std::uint32_t mine = id.generation + 1U;
+  if (s.owner == 0 || s.owner == mine || newer(id.generation, static_cast<std::uint16_t>(s.owner - 1))) {
+    if (s.owner != mine) s.sums = {};
+    s.owner = mine;
+    change(s.sums);
+    const prefill_fit f = fit_of(s.sums);
+    if (f.secs > 0) {
+      c.learned.store(pack_fit(f), relaxed);
+      add(c.learned_by, id.generation, 1);
+    }
   }
-  add(c.learned_by, id.generation, 1);
+  s.teaching.store(false, std::memory_order_release);
+}
+
+void endpoint_board::teach(endpoint_id id, std::uint64_t tokens, instant dispatched, instant now) {
+  change_speed(id, [&](prefill_sums& sums) { learn_prefill(sums, tokens, dispatched, now); });
 }
 
 void endpoint_board::teach_decode(endpoint_id id, std::uint64_t completion, double secs, double sequences) {
@@ -214,10 +199,12 @@ decode_fit endpoint_board::decode_of(endpoint_id id) const {
 }
 
 void endpoint_board::tell_speed(endpoint_id id, double speed) {
-  if (id.slot >= max_endpoints || !(speed >= least_speed) || !(speed <= most_speed)) return;
-  cell& c = cells_[id.slot];
-  if (!add(c.learned_by, id.generation, 1)) return;
-  c.learned.store(pack_sums({static_cast<float>(speed), 1}), relaxed);
+  if (!(speed >= least_prefill_speed) || !(speed <= most_prefill_speed)) return;
+  change_speed(id, [&](prefill_sums& sums) {
+    sums = {};
+    sums.tokens = static_cast<float>(speed);
+    sums.secs = 1;
+  });
 }
 
 void endpoint_board::suspect(endpoint_id id, instant until) {

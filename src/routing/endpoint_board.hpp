@@ -9,6 +9,7 @@
 #include "penstock/ids.hpp"
 #include "penstock/time.hpp"
 #include "routing/decode_cost.hpp"
+#include "routing/prefill_speed.hpp"
 
 namespace penstock::routing {
 
@@ -59,9 +60,11 @@ class endpoint_board {
   std::uint64_t held_tokens(endpoint_id id) const;
 
   // Learns from the first token of a request that was dispatched at `dispatched`, had `tokens` to
-  // compute, and whose engine took its requests in order. Ignores what says nothing about speed.
+  // compute, and whose engine took its requests in order. While another worker teaches the same endpoint the
+  // lesson is lost.
   void teach(endpoint_id id, std::uint64_t tokens, instant dispatched, instant now);
-  // Puts what somebody knows, in prefill tokens per second, in the place of what was learned so far.
+  // Puts what somebody knows, in prefill tokens per second, in the place of what was learned so far; lost like a
+  // lesson.
   void tell_speed(endpoint_id id, double speed);
 
   // Learns from an answer of `completion` tokens that took `secs` from its first token to its end, at
@@ -79,9 +82,8 @@ class endpoint_board {
     std::atomic<std::uint64_t> sequences{0};           // generation 16 | waiting 20 | sequences 28
     std::atomic<std::uint64_t> finish{0};              // generation 16 | microseconds 48
     std::atomic<std::uint64_t> suspect{0};             // generation 16 | microseconds 48
-    std::atomic<std::uint64_t> last_first_token{0};    // generation 16 | microseconds 48
-    std::atomic<std::uint64_t> learned{0};             // float tokens | float seconds, decayed
-    std::atomic<std::uint64_t> learned_by{0};          // generation 16 | samples 48
+    std::atomic<std::uint64_t> learned{0};             // float tokens | float seconds
+    std::atomic<std::uint64_t> learned_by{0};          // generation 16 | lessons 48
   };
   static_assert(sizeof(cell) == 64);
   struct alignas(64) decode_cell {
@@ -92,7 +94,18 @@ class endpoint_board {
     decode_sums sums;  // of whoever set `teaching`
   };
 
+  // What `learned` is made of, of whoever set `teaching`.
+  struct alignas(64) speed_cell {
+    std::atomic<bool> teaching{false};
+    std::uint32_t owner = 0;  // generation + 1 of what was learned
+    prefill_sums sums;
+  };
+  static_assert(sizeof(speed_cell) == 64);
+  template <class Change>
+  void change_speed(endpoint_id id, Change change);
+
   std::array<cell, max_endpoints> cells_;
+  std::array<speed_cell, max_endpoints> speeds_;
   std::array<decode_cell, max_endpoints> decode_;
 };
 

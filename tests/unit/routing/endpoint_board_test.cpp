@@ -120,7 +120,7 @@ TEST_CASE("board: speed is learned from first tokens, in order and in batches") 
   }
   SUBCASE("four that come out of one step") {
     for (int i = 0; i < 80; ++i) board->teach(id, 500, at_ms(i / 4 * 1000), at_ms(i / 4 * 1000 + 200));
-    CHECK(board->read(id).speed == doctest::Approx(10000).epsilon(0.3));
+    CHECK(board->read(id).speed == doctest::Approx(10000).epsilon(0.02));
   }
   SUBCASE("an outlier moves little, a lasting change is noticed within 20 requests") {
     for (int i = 0; i < 20; ++i) board->teach(id, 2000, at_ms(i * 1000), at_ms(i * 1000 + 200));
