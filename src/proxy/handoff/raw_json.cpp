@@ -96,30 +96,41 @@ std::size_t value_begin(bytes_view text, std::size_t at) {
 }
 
 // `at` is where an element of an array begins. Goes on to the beginning of a later one, as long as elements
-// are integers without a sign, a comma and at most one blank between them.
+// are integers without a sign, a comma and at most one blank between them. A bit for each of 64 bytes.
 std::size_t skip_integers(bytes_view text, std::size_t at) {
   std::size_t i = at;
 #if defined(__SSE2__)
-  const auto bits = [](__m128i equal) { return static_cast<unsigned>(_mm_movemask_epi8(equal)); };
+  constexpr std::size_t window = 64;
   const __m128i zero = _mm_set1_epi8('0'), nine = _mm_set1_epi8(9), comma = _mm_set1_epi8(','),
                 blank = _mm_set1_epi8(' ');
-  unsigned digit = 0, separator = 0, first_zero = 0;  // what the byte before the window is
-  for (; i + 16 <= text.size(); i += 16) {
-    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + i));
-    const __m128i from_zero = _mm_sub_epi8(v, zero);
-    const unsigned digits = bits(_mm_cmpeq_epi8(_mm_min_epu8(from_zero, nine), from_zero));
-    const unsigned commas = bits(_mm_cmpeq_epi8(v, comma)), blanks = bits(_mm_cmpeq_epi8(v, blank));
-    const unsigned after_digit = digits << 1 | digit;
-    const unsigned first_zeros = bits(_mm_cmpeq_epi8(v, zero)) & ~after_digit;
-    const unsigned good = (digits & ~(first_zeros << 1 | first_zero)) | (commas & after_digit) |
-                          (blanks & (commas << 1 | separator));
-    if (good != 0xffff) {
-      i += static_cast<unsigned>(__builtin_ctz(~good));
+  std::uint64_t digit = 0, separator = 0, first_zero = 0;  // what the byte before the window is
+  for (; i + window <= text.size(); i += window) {
+    const auto* const from = reinterpret_cast<const __m128i*>(text.data() + i);
+    const __m128i v[] = {_mm_loadu_si128(from), _mm_loadu_si128(from + 1), _mm_loadu_si128(from + 2),
+                         _mm_loadu_si128(from + 3)};
+    const auto bits = [&v](auto equal) {
+      const auto part = [&](int n) {
+        return std::uint64_t{static_cast<unsigned>(_mm_movemask_epi8(equal(v[n])))};
+      };
+      return part(0) | part(1) << 16 | part(2) << 32 | part(3) << 48;
+    };
+    const std::uint64_t digits = bits([&](__m128i x) {
+      const __m128i from_zero = _mm_sub_epi8(x, zero);
+      return _mm_cmpeq_epi8(_mm_min_epu8(from_zero, nine), from_zero);
+    });
+    const std::uint64_t zeros = bits([&](__m128i x) { return _mm_cmpeq_epi8(x, zero); });
+    const std::uint64_t commas = bits([&](__m128i x) { return _mm_cmpeq_epi8(x, comma); });
+    const std::uint64_t blanks = bits([&](__m128i x) { return _mm_cmpeq_epi8(x, blank); });
+    const std::uint64_t after_digit = digits << 1 | digit, first_zeros = zeros & ~after_digit;
+    const std::uint64_t bad = ~((digits & ~(first_zeros << 1 | first_zero)) | (commas & after_digit) |
+                                (blanks & (commas << 1 | separator)));
+    if (bad != 0) {
+      i += static_cast<unsigned>(__builtin_ctzll(bad));
       break;
     }
-    digit = digits >> 15;
-    separator = commas >> 15;
-    first_zero = first_zeros >> 15;
+    digit = digits >> 63;
+    separator = commas >> 63;
+    first_zero = first_zeros >> 63;
   }
 #endif
   while (i > at && text[i - 1] != ',') --i;

@@ -13,7 +13,7 @@ namespace penstock::handoff {
 
 // Behind the JSON value that begins at `at`; npos where none does, or one of more than 64 levels. All of it
 // is checked but for UTF-8 and whether surrogates are pairs. Lists of integers, which name the blocks and
-// tokens of long prompts by the thousand, are read 16 bytes at a time.
+// tokens of long prompts by the thousand, are read 64 bytes at a time.
 std::size_t value_end(bytes_view text, std::size_t at);
 
 // A member of an object, or an element of an array: then without a name. Views into the text.

@@ -44,7 +44,7 @@ TEST_CASE("lists of integers end where they end, whatever they are long and wher
     for (const std::string_view between : {",", ", ", " , ", ",\n", ",  "}) {
       for (const std::uint64_t first : {0ULL, 7ULL, 99'999ULL, 12'345'678'901'234'567ULL}) {
         const std::string list = integers(n, between, first);
-        for (std::size_t before = 0; before < 17; before += 4) {
+        for (std::size_t before = 0; before < 65; before += 13) {
           const std::string text = std::string(before, ' ') + list + ",17]]]]]]]]]]]]]]]]]]";
           CHECK(value_end(text, before) == before + list.size());
         }
@@ -92,6 +92,7 @@ TEST_CASE("what changes by a byte or some is JSON where the DOM says so") {
   const std::string seeds[] = {
       R"({"a":[1, 20, 300,4000],"b":{"c":null,"d":[true,false,[]],"e":{}},"f":"x\"\\\u00e9\n","g":-1.5e+3})",
       R"({"kv":{"do":true,"ids":[[20000, 20001, 20002, 20003, 20004, 20005, 20006]],"host":"127.0.0.1","port":9322},"z":null})",
+      R"({"ids":)" + integers(25, ", ", 20'000) + R"(,"more":[)" + integers(40, ",", 0) + "]}",
       R"([[],{},"",0,[[[{"a":[{}]}]]], {"" : "" } ])",
   };
   constexpr std::string_view alphabet = "[]{},:\"\\0123456789-+.eE truefalsn/u\n\t";
