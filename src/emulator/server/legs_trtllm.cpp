@@ -14,8 +14,7 @@ constexpr std::string_view path = "disaggregated_params.";
 
 leg_reading context_only(const leg_call& call, const object& values) {
   leg_checker check("TensorRT-LLM context leg");
-  leg_reading r;
-  r.leg.kind = leg_kind::prefill;
+  leg_reading r{.leg = {.kind = leg_kind::prefill}};
   std::int64_t number = 0;
   read_required(values, path, "disagg_request_id", number, check);
   want_whole(call.body, check);
@@ -52,8 +51,7 @@ bool read_state(std::string_view state, hand_off_leg& leg, std::int64_t& number)
 
 leg_reading generation_only(const leg_call& call, const object& values) {
   leg_checker check("TensorRT-LLM generation leg");
-  leg_reading r;
-  r.leg.kind = leg_kind::decode;
+  leg_reading r{.leg = {.kind = leg_kind::decode}};
   std::int64_t number = 0, context = 0, inside = 0;
   std::string_view state;
   array first;

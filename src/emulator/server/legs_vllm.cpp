@@ -64,8 +64,7 @@ leg_reading nixl_prefill(const leg_call& call, const object& values) {
   want_one_token(call, true, check);
   want_flag(values, path, "do_remote_prefill", false, check);
   want_no_origin(values, check);
-  leg_reading r;
-  r.leg.kind = leg_kind::prefill;
+  leg_reading r{.leg = {.kind = leg_kind::prefill}};
   if (call.options.checks_legs) r.failure = check.take();
   return r;
 }
@@ -95,8 +94,7 @@ void take(const origin& from, hand_off_leg& leg) {
 }
 
 leg_reading nixl_decode(const leg_call& call, const object& values) {
-  leg_reading r;
-  r.leg.kind = leg_kind::decode;
+  leg_reading r{.leg = {.kind = leg_kind::decode}};
   const auto has = [&](std::string_view key) { return member(values, key).has_value(); };
   r.deadly =
       !has("remote_engine_id") && !has("remote_block_ids") && !has("remote_host") && !has("remote_port");
@@ -128,16 +126,14 @@ leg_reading moriio_prefill(const leg_call& call, const object& values) {
   want_flag(values, path, "do_remote_prefill", false, check);
   std::string_view id;
   read_required(values, path, "transfer_id", id, check);
-  leg_reading r;
-  r.leg.kind = leg_kind::prefill;
+  leg_reading r{.leg = {.kind = leg_kind::prefill}};
   r.leg.ids = {std::string(id)};
   r.failure = check.take();
   return r;
 }
 
 leg_reading moriio_decode(const leg_call& call, const object& values) {
-  leg_reading r;
-  r.leg.kind = leg_kind::decode;
+  leg_reading r{.leg = {.kind = leg_kind::decode}};
   leg_checker check("MoRI-IO decode leg");
   want_flag(values, path, "do_remote_decode", false, check);
   origin from;
@@ -177,17 +173,14 @@ leg_reading mooncake_prefill(const leg_call& call, const object& values) {
   const bool number = ec == std::errc{} && end == asked.data() + asked.size();
   if (!asked.empty() && (!number || rank >= call.options.dp_size))
     check.complain("x-data-parallel-rank", fmt::format("must be a rank below {}", call.options.dp_size));
-  leg_reading r;
-  r.leg.kind = leg_kind::prefill;
+  leg_reading r{.leg = {.kind = leg_kind::prefill}};
   r.leg.ids = {ranked(id, asked)};
   r.failure = check.take();
   return r;
 }
 
 leg_reading mooncake_decode(const leg_call& call, const object& values) {
-  leg_reading r;
-  r.leg.kind = leg_kind::decode;
-  r.leg.waits = true;
+  leg_reading r{.leg = {.kind = leg_kind::decode, .waits = true}};
   leg_checker check("Mooncake decode leg");
   want_flag(values, path, "do_remote_decode", false, check);
   origin from;

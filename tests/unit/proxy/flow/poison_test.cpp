@@ -2,6 +2,8 @@
 // cuts the other's connection, nobody else is shown the request before it is known whether that one lives.
 #include <doctest/doctest.h>
 
+#include <utility>
+
 #include "unit/proxy/flow/bench.hpp"
 
 using namespace penstock;
@@ -11,13 +13,21 @@ using handoff::closing;
 
 namespace {
 
-// Two prefill engines, 10 and 11, and two that decode, 20 and 21; the first of each were asked.
-struct pairs : testing::bench {
-  explicit pairs(connector_kind how = connector_kind::mooncake) : bench(settings(), api_kind::chat, 1.0) {
+struct poison : testing::bench {
+  explicit poison(connector_kind how = connector_kind::mooncake) : bench(settings(), api_kind::chat, 1.0) {
     connector = how;
-    to_both_sent();
+  }
+  void ask(plan p) {
+    to_deciding();
+    p.connector = connector;
+    on(picked{std::move(p)});
   }
   std::uint16_t prefill() const { return flow.engine_of(leg::prefill).slot; }
+};
+
+// Two prefill engines, 10 and 11, and two that decode, 20 and 21; the first of each were asked.
+struct pairs : poison {
+  explicit pairs(connector_kind how = connector_kind::mooncake) : poison(how) { to_both_sent(); }
 };
 
 bool sends(const std::string& line) { return line.find("send_request") != line.npos; }
@@ -102,16 +112,9 @@ TEST_CASE("poison: a decode engine died; its prefill engine lives and is asked w
 }
 
 TEST_CASE("poison: no pair with the engine that may be dead: nobody is asked") {
-  testing::bench b(settings(), api_kind::chat, 1.0);
-  b.connector = connector_kind::mooncake;
-  b.to_deciding();
-  plan p = testing::bench::split_plan(2, 1);
-  p.connector = b.connector;
-  b.on(picked{p});
-  b.on(engine_connected{false, leg::prefill});
-  b.on(engine_connected{false});
-  b.on(request_sent{leg::prefill});
-  b.on(request_sent{});
+  poison b;
+  b.ask(poison::split_plan(2, 1));
+  b.both_sent();
   b.on(engine_lost{false, leg::prefill});
   CHECK(b.done());
   CHECK(b.why() == reason::engine_reset);
@@ -119,13 +122,10 @@ TEST_CASE("poison: no pair with the engine that may be dead: nobody is asked") {
 }
 
 TEST_CASE("poison: the decode engine alone may serve what killed the prefill engine, once it is reached") {
-  testing::bench b(settings(), api_kind::chat, 1.0);
-  b.connector = connector_kind::mooncake;
-  b.to_deciding();
-  plan p = testing::bench::split_plan(1, 1);
+  poison b;
+  plan p = poison::split_plan(1, 1);
   p.candidates.push_back({.endpoint = {20, 1}});
-  p.connector = b.connector;
-  b.on(picked{p});
+  b.ask(std::move(p));
   b.on(engine_connected{false, leg::prefill});
   b.on(engine_connected{false});
   CHECK(b.on(engine_lost{false, leg::prefill}).ends_with("connect(fresh)"));
@@ -140,8 +140,7 @@ TEST_CASE("poison: the decode engine alone may serve what killed the prefill eng
 TEST_CASE("poison: after a death the engines of a pair are asked one after the other") {
   for (const bool prefill_first : {true, false})
     for (const bool dies : {true, false}) {
-      testing::bench b(settings(), api_kind::chat, 1.0);
-      b.connector = connector_kind::sglang;
+      poison b(connector_kind::sglang);
       b.to_prefill_sent();
       b.on(engine_lost{false, leg::prefill});
       const leg first = prefill_first ? leg::prefill : leg::answer;
@@ -159,8 +158,7 @@ TEST_CASE("poison: after a death the engines of a pair are asked one after the o
 }
 
 TEST_CASE("poison: a hand-off whose decode engine waits for its turn is delivered when the client leaves") {
-  testing::bench b(settings(), api_kind::chat, 1.0);
-  b.connector = connector_kind::mooncake;
+  poison b;
   b.to_prefill_sent();
   b.on(engine_lost{false, leg::prefill});
   b.on(engine_connected{false, leg::prefill});
@@ -174,15 +172,11 @@ TEST_CASE("poison: a hand-off whose decode engine waits for its turn is delivere
 }
 
 TEST_CASE("poison: an engine that was cut since its partner could not be reached counts once another dies") {
-  testing::bench b(settings(), api_kind::chat, 1.0);
-  b.connector = connector_kind::mooncake;
-  b.to_deciding();
-  plan p = testing::bench::split_plan(3, 0);
-  p.connector = b.connector;
-  b.on(picked{p});
+  poison b;
+  b.ask(poison::split_plan(3, 0));
   b.on(engine_connected{false, leg::prefill});
   b.on(no_decode);  // 10 was asked, 20 is not there
-  CHECK(b.flow.engine_of(leg::prefill).slot == 11);
+  CHECK(b.prefill() == 11);
   CHECK(sends(b.on(engine_connected{false, leg::prefill})));
   CHECK_FALSE(sends(b.on(engine_connected{false})));
   CHECK_FALSE(sends(b.on(engine_lost{false, leg::prefill})));
@@ -191,8 +185,7 @@ TEST_CASE("poison: an engine that was cut since its partner could not be reached
 }
 
 TEST_CASE("poison: a prefill engine that waits for its turn is not asked once decode refused") {
-  testing::bench b(settings(), api_kind::chat, 1.0);
-  b.connector = connector_kind::mooncake;
+  poison b;
   b.to_prefill_sent();
   b.on(engine_lost{false, leg::prefill});
   b.on(engine_connected{false});
@@ -206,8 +199,7 @@ TEST_CASE("poison: a prefill engine that waits for its turn is not asked once de
 }
 
 TEST_CASE("poison: a partner that had nothing of the request is not doubted") {
-  testing::bench b(settings(), api_kind::chat, 1.0);
-  b.connector = connector_kind::mooncake;
+  poison b;
   b.to_prefill_sent();
   CHECK(b.on(engine_lost{false, leg::prefill}).ends_with("drop_engine, prefill connect, connect"));
   CHECK(b.target() == 21);
@@ -218,8 +210,7 @@ TEST_CASE("poison: a partner that had nothing of the request is not doubted") {
 // A dead idle connection to an engine that takes no other: it died, perhaps of this request.
 TEST_CASE("poison: stale connections of prefill engines that do not come back count as deaths") {
   for (const connector_kind how : {connector_kind::nixl, connector_kind::trtllm, connector_kind::mooncake}) {
-    testing::bench b(settings(), api_kind::chat, 1.0);
-    b.connector = how;
+    poison b(how);
     b.to_prefilling(4, 2);
     int killed = 0;
     for (; !b.done() && killed < 4; ++killed) {
@@ -235,12 +226,11 @@ TEST_CASE("poison: stale connections of prefill engines that do not come back co
 
 // Both had the request on the connections of a moment ago; the one whose end was not seen cannot be reached.
 TEST_CASE("poison: the partner of a stale connection that cannot be reached is a death too") {
-  testing::bench b(settings(), api_kind::chat, 1.0);
-  b.connector = connector_kind::mooncake;
+  poison b;
   b.to_both_sent(true);
   b.on(engine_lost{false, leg::prefill});
   CHECK_FALSE(sends(b.on(no_decode)));
-  CHECK(b.flow.engine_of(leg::prefill).slot == 10);
+  CHECK(b.prefill() == 10);
   CHECK(b.target() == 21);
   CHECK_FALSE(sends(b.on(engine_connected{false})));
   CHECK_FALSE(sends(b.on(no_prefill)));
@@ -250,12 +240,11 @@ TEST_CASE("poison: the partner of a stale connection that cannot be reached is a
 
 TEST_CASE("poison: behind a stale connection that was a death the partner is doubted as well") {
   for (const bool prefill_first : {true, false}) {
-    testing::bench b(settings(), api_kind::chat, 1.0);
-    b.connector = connector_kind::mooncake;
+    poison b;
     b.to_both_sent(true);
     b.on(engine_lost{false, prefill_first ? leg::prefill : leg::answer});
     b.on(prefill_first ? no_prefill : no_decode);
-    CHECK(b.flow.engine_of(leg::prefill).slot == (prefill_first ? 11 : 10));
+    CHECK(b.prefill() == (prefill_first ? 11 : 10));
     CHECK(b.target() == (prefill_first ? 20 : 21));
     CHECK_FALSE(sends(b.on(engine_connected{false, prefill_first ? leg::prefill : leg::answer})));
     CHECK_FALSE(sends(b.on(prefill_first ? no_decode : no_prefill)));
