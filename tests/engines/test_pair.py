@@ -140,14 +140,17 @@ class Pair(Case):
 
     async def test_zx_clients_leave_in_each_leg(self):
         proxy = await self.split_proxy()
+        # Longer than all buffers on the way: an engine that is short of cores generates everything before its first event goes out, and
+        # a client that leaves upon that event would have had a whole answer.
+        long = {"temperature": 0, "max_tokens": 6000, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
         for i, pause in enumerate([0, 0.02, 0.05, 0.1, 0.2, 0.4]):
-            connection = await self.connect(proxy)
-            asking = asyncio.ensure_future(connection.start(CHAT, chat(prompt(f"leave {i}"), temperature=0, max_tokens=2000, ignore_eos=True)))
+            connection = await self.connect(proxy, receive_buffer=4096)
+            asking = asyncio.ensure_future(connection.start(CHAT, chat(prompt(f"leave {i}"), **long)))
             await asyncio.sleep(pause)
             connection.close()
             await asyncio.gather(asking, return_exceptions=True)
-        connection = await self.connect(proxy)
-        response = await connection.start(CHAT, chat(prompt("decode"), temperature=0, max_tokens=2000, ignore_eos=True))
+        connection = await self.connect(proxy, receive_buffer=4096)
+        response = await connection.start(CHAT, chat(prompt("decode"), **long))
         await anext(connection.events(response))
         connection.close()
         for engine in self.prefills + self.decodes:
