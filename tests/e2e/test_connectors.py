@@ -103,6 +103,10 @@ class MoriIoLeaving(MoriIo, nixl.Leaving):
     pass
 
 
+class MoriIoRefused(MoriIo, nixl.Refused):
+    pass
+
+
 class MoriIoLoad(MoriIo, nixl.Load):
     pass
 

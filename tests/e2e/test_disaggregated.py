@@ -324,6 +324,28 @@ class Leaving(Fleet):
         self.assertEqual(sum(s["expired"] for s in states), 0)
 
 
+class Refused(Fleet):
+    async def test_what_only_the_decode_engine_refuses_strands_nothing(self):
+        """More tokens than the model has: the prefill leg asks for one and is taken. The refusal passes, and the same
+        connection serves on."""
+        await self.engines()
+        proxy = await self.split_proxy()
+        connection = await self.connect(proxy)
+        for i, stream in enumerate((True, False)):
+            asked = body(prompt(i), max_tokens=10**6, stream=stream)
+            response = await connection.post("/v1/chat/completions", asked)
+            self.assertEqual(response.status, 400)
+            self.assertIn("max_tokens", response.error()["message"])
+            again = await connection.post("/v1/chat/completions", body(prompt(i), stream=False))
+            self.assertEqual(again.status, 200)
+        await self.until_all_closed(proxy)
+        lines = await proxy.access_log(4)
+        self.assertEqual([(r["reason"], r["handoff"]) for r in lines],
+                         [("engine_refused", "delivered"), ("ok", "fetched")] * 2)
+        states = [await self.leases(e) for e in self.prefills]
+        self.assertEqual(sum(s["expired"] + s["wrong_reads"] + s["late"] for s in states), 0, states)
+
+
 class Crossing(Fleet):
     async def test_a_prefill_answer_that_crosses_its_leaving_client_is_delivered(self):
         """The prefill engine answers in the moment in which its client leaves, and holds blocks for nobody: a decode

@@ -126,7 +126,7 @@ void request_flow::try_target(bool fresh, instant now, actions& out) {
 void request_flow::begin_answer() {
   head_ = nullptr;
   held_.clear();
-  first_token_told_ = delivered_ = held_back_[0] = held_back_[1] = asked_one_ = false;
+  first_token_told_ = delivered_ = unread_ = held_back_[0] = held_back_[1] = asked_one_ = false;
   scanner_ = http::sse_scanner(record_.api, settings_.limits.event_bytes);
   reader_ = http::answer_reader(record_.api);
   record_.content_events = 0;
@@ -229,6 +229,7 @@ void request_flow::handle(const engine_head& e, instant now, actions& out) {
       return next_candidate(now, out);
     }
   }
+  note_unread(status);
   // A leg that failed cancels the other, and what it says is no secret of the hand-off.
   if (status != 200 && gated()) release_prefill(out);
   take_answer_head(now, out);
@@ -336,6 +337,7 @@ void request_flow::complete(reason why, bool reusable, instant now, actions& out
   record_.oversized_events = scanner_.oversized();
   record_.why = why;
   record_.ended = now;
+  if (unread_) return free_unread(reusable, now, out);
   state_ = state::done;
   out.push_back({.kind = action_kind::end_answer});
   if (booked_) {
@@ -452,6 +454,7 @@ void request_flow::handle(const client_gone& e, instant now, actions& out) {
   record_.usage = scanner_.usage();
   record_.events = scanner_.events();
   record_.oversized_events = scanner_.oversized();
+  if (unread_) return free_unread(false, now, out);
   if (between_legs()) return begin_closing(now, out);
   if (answer_may_cross()) {
     begin_closing(now, out);

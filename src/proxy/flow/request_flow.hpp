@@ -27,7 +27,7 @@ enum class state : std::uint8_t {
   holding,     // an SSE head came; everything before the first token is held
   streaming,   // committed: SSE events pass
   relaying,    // committed or not: an answer that is not scanned passes (JSON, errors, encoded)
-  closing,     // the client left between the legs: the hand-off is delivered, so that its blocks are freed
+  closing,     // the client left between the legs, or was refused: blocks are freed by a delivered hand-off
   done,        // finish was said
 };
 std::string_view name(state s);
@@ -63,6 +63,8 @@ class request_flow {
 
   state where() const { return state_; }
   bool committed() const { return committed_; }
+  // The request's body will not be sent again.
+  bool sent_for_good() const { return committed_ && !unread_; }
   // A streamed answer of this API is read as it passes (and so must not come encoded).
   bool scanned() const;
   const plan& chosen() const { return plan_; }
@@ -176,6 +178,9 @@ class request_flow {
   void close_prefill(prefill_outcome what, instant now, actions& out);
   void close_handed(prefill_outcome what, instant now, actions& out);
   void end_closing(handoff::closing how, actions& out);
+  void note_unread(int status);
+  void free_unread(bool reusable, instant now, actions& out);
+  void connect_to_close(instant now, actions& out);
 
   // request_flow_gate.cpp: both legs at once, and what the decode leg says too early
   bool concurrent() const { return handoff::row(plan_.connector).order == handoff::dispatch::concurrent; }
@@ -256,6 +261,8 @@ class request_flow {
   bool closing_connect_ = false;  // while closing: a connection to the decode engine was asked for
   bool delivered_ = false;        // the answer leg's request is whole with its engine
   bool hung_up_ = false;          // while closing: on the prefill engine
+  bool unread_ = false;           // the decode engine refused the request and did not look at its hand-off
+  bool end_due_ = false;          // while closing: the end of the client's answer, which waits for it
   bool reframed_ = false;         // the answer's body is not of the engine's length
   bool as_events_ = false;        // the engine's answer was whole, the client gets it as a stream
 };

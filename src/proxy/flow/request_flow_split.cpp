@@ -188,7 +188,7 @@ void request_flow::release_prefill(actions& out) {
   if (prefill_->booked()) out.push_back({.kind = action_kind::give_up_work, .of = leg::prefill});
   if (prefill_->has_connection()) out.push_back({.kind = action_kind::drop_engine, .of = leg::prefill});
   // What went into an idle connection that was dead reached nobody.
-  const bool read = delivered_ && (head_ != nullptr || !reused_);
+  const bool read = delivered_ && !unread_ && (head_ != nullptr || !reused_);
   close_lease(read ? closing::cut : prefill_->lease().spent() ? closing::lapsed : closing::expired);
   prefill_.reset();
   held_back_[static_cast<std::size_t>(leg::prefill)] = false;
@@ -450,6 +450,30 @@ void request_flow::close_handed(prefill_outcome what, instant now, actions& out)
   if (what == prefill_outcome::finished) return end_closing(closing::complete, out);
   if (what == prefill_outcome::no_params) return end_closing(closing::expired, out);
   if (concurrent()) return;  // its partner was asked long ago
+  connect_to_close(now, out);
+}
+
+// A 4xx is about what the client asks of the answer, such as more tokens than the model has: the prefill leg
+// asked for one and was taken.
+void request_flow::note_unread(int status) {
+  const bool refused = status >= 400 && status < 500 && status != 429;
+  unread_ = refused && prefill_ != nullptr && !concurrent() && prefill_->lease().spent() &&
+            handoff::row(plan_.connector).bounds_prefill;
+}
+
+// The refusal is with the client but for its end. Meanwhile the same engine is asked for the least that makes
+// it fetch the blocks, or they are held until the lease is over.
+void request_flow::free_unread(bool reusable, instant now, actions& out) {
+  if (std::exchange(booked_, false)) out.push_back({.kind = action_kind::give_up_work});
+  out.push_back({.kind = reusable ? action_kind::keep_engine : action_kind::drop_engine});
+  has_engine_ = delivered_ = unread_ = false;
+  head_ = nullptr;
+  end_due_ = true;
+  begin_closing(now, out);
+  connect_to_close(now, out);
+}
+
+void request_flow::connect_to_close(instant now, actions& out) {
   closing_connect_ = true;
   deadlines_.connect = after(now, settings_.timeouts.connect);
   // Nobody would see that an idle connection was dead.
@@ -457,13 +481,15 @@ void request_flow::close_handed(prefill_outcome what, instant now, actions& out)
 }
 
 void request_flow::end_closing(closing how, actions& out) {
-  close_lease(how);
+  // What was sent is used up, though nobody read it.
+  close_lease(how == closing::expired && prefill_->lease().spent() ? closing::lapsed : how);
   if (has_engine_ || closing_connect_) out.push_back({.kind = action_kind::drop_engine});
   has_engine_ = false;
   if (booked_) out.push_back({.kind = action_kind::give_up_work});
   booked_ = false;
   release_prefill(out);
   state_ = state::done;
+  if (end_due_) out.push_back({.kind = action_kind::end_answer});
   out.push_back({.kind = action_kind::finish});
 }
 

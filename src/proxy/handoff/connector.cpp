@@ -18,6 +18,7 @@ constexpr connector table[] = {
      .batches = false,
      .freed_by_delivery = true,
      .answers_once_fetched = false,
+     .bounds_prefill = true,
      .lease = 30s,
      .params_member = "kv_transfer_params",
      .prefill = nixl_prefill,
@@ -28,6 +29,7 @@ constexpr connector table[] = {
      .batches = false,
      .freed_by_delivery = true,
      .answers_once_fetched = false,
+     .bounds_prefill = true,
      .lease = 480s,  // VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT
      .params_member = "",
      .prefill = mooncake_prefill,
@@ -38,6 +40,7 @@ constexpr connector table[] = {
      .batches = true,
      .freed_by_delivery = false,
      .answers_once_fetched = true,
+     .bounds_prefill = false,
      .lease = 300s,  // SGLANG_DISAGGREGATION_WAITING_TIMEOUT
      .params_member = "",
      .prefill = sglang_leg,
@@ -48,6 +51,7 @@ constexpr connector table[] = {
      .batches = false,
      .freed_by_delivery = true,
      .answers_once_fetched = false,
+     .bounds_prefill = false,
      .lease = 60s,  // cache_transceiver_config.kv_transfer_timeout_ms
      .params_member = "disaggregated_params",
      .prefill = trtllm_context,
@@ -58,6 +62,7 @@ constexpr connector table[] = {
      .batches = false,
      .freed_by_delivery = true,
      .answers_once_fetched = false,
+     .bounds_prefill = true,
      .lease = 60s,  // its defer_timeout, which newer ones have raised
      .params_member = "kv_transfer_params",
      .prefill = moriio_prefill,
@@ -79,8 +84,9 @@ void decode_body(connector_kind kind, const request_body& body, const terms& sai
   row(kind).decode(body, said, out);
 }
 
-void make_stream(const request_body& body, splices& out) {
+void make_unread(connector_kind kind, const request_body& body, splices& out) {
   body_edits edits(body);
+  if (row(kind).bounds_prefill) ask_one_token(body, edits);
   edits.set(body_key::stream, "stream", "true");
   edits.finish(out);
 }

@@ -44,6 +44,7 @@ struct connector {
   bool batches;               // n > 1, several prompts: each choice finds its own KV
   bool freed_by_delivery;     // a delivered decode request frees the blocks although nobody reads its answer
   bool answers_once_fetched;  // a prefill answer ends when the decode engine has the blocks
+  bool bounds_prefill;        // a prefill leg asks for one token, whatever the client does
   duration lease;
   std::string_view params_member;  // of a prefill answer; "": it has none
   void (*prefill)(const request_body&, const terms&, splices&);
@@ -61,8 +62,10 @@ void decode_body(connector_kind kind, const request_body& body, const terms& sai
 // room + ranks, room + 2 * ranks and so on.
 std::uint64_t make_room(std::uint64_t random, std::uint32_t rank, std::uint32_t ranks);
 
-// The edit that makes a decode request a stream, so that its engine notices at once that nobody listens.
-void make_stream(const request_body& body, splices& out);
+// The edits of a decode request that only frees blocks: a stream, so that its engine notices at once that
+// nobody listens, and of one token where the prefill leg was, since the client's own bounds may be what the
+// engine refuses.
+void make_unread(connector_kind kind, const request_body& body, splices& out);
 
 // Both legs say the same: what is asked of the answer is asked of both (SGLang).
 bool same_body(connector_kind kind);

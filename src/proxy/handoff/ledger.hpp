@@ -16,7 +16,7 @@ namespace penstock::handoff {
 enum class closing : std::uint8_t {
   fetched,    // the decode leg generated: its engine has the blocks
   cut,        // the decode request was delivered whole and ended before its first token
-  delivered,  // nobody wanted the answer any more; a decode request was delivered to free the blocks
+  delivered,  // nobody wanted the answer any more, or it was a refusal; a decode request freed the blocks
   lapsed,    // a decode leg was begun and lost before it was whole, or perhaps not read by its engine: freed,
              // or held until the lease is over
   expired,   // no decode leg was begun: held until the lease is over

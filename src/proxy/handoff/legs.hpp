@@ -14,6 +14,8 @@ void mooncake_decode(const request_body& body, const terms& said, splices& out);
 void moriio_prefill(const request_body& body, const terms& said, splices& out);
 void trtllm_context(const request_body& body, const terms& said, splices& out);
 void trtllm_generation(const request_body& body, const terms& said, splices& out);
+// The client's bounds where they stand, and one more where none does, all of one token.
+void ask_one_token(const request_body& body, body_edits& edits);
 // Both legs of SGLang's.
 void sglang_leg(const request_body& body, const terms& said, splices& out);
 

@@ -27,19 +27,6 @@ void prime(const request_body& body, body_edits& edits) {
   make_whole(edits);
 }
 
-// What Mooncake's own proxy writes. The other bounds are lowered where the client sent them, or they would
-// contradict the first.
-void prime_simply(const request_body& body, body_edits& edits) {
-  if (body.facts.api == api_kind::responses) {
-    edits.set(body_key::max_output_tokens, "max_output_tokens", "1");
-  } else {
-    edits.set(body_key::max_tokens, "max_tokens", "1");
-    edits.replace(body_key::max_completion_tokens, "1");
-    edits.replace(body_key::min_tokens, "1");
-  }
-  make_whole(edits);
-}
-
 // As llm-d's side-car writes it.
 std::string transfer_id(const terms& said) { return fmt::format("xfer-{:016x}", said.room); }
 
@@ -49,6 +36,14 @@ std::string authority(const terms& said) {
 }
 
 }  // namespace
+
+void ask_one_token(const request_body& body, body_edits& edits) {
+  if (body.facts.api == api_kind::responses)
+    return edits.set(body_key::max_output_tokens, "max_output_tokens", "1");
+  edits.set(body_key::max_tokens, "max_tokens", "1");
+  edits.replace(body_key::max_completion_tokens, "1");
+  edits.replace(body_key::min_tokens, "1");
+}
 
 void nixl_prefill(const request_body& body, const terms&, splices& out) {
   body_edits edits(body);
@@ -79,7 +74,10 @@ void moriio_prefill(const request_body& body, const terms& said, splices& out) {
 
 void mooncake_prefill(const request_body& body, const terms& said, splices& out) {
   body_edits edits(body);
-  prime_simply(body, edits);
+  // What Mooncake's own proxy writes. The other bounds are lowered where the client sent them, or they would
+  // contradict the first.
+  ask_one_token(body, edits);
+  make_whole(edits);
   edits.add("kv_transfer_params",
             fmt::format(R"({{"do_remote_decode":true,"do_remote_prefill":false,"transfer_id":"{}"}})",
                         transfer_id(said)));

@@ -286,7 +286,7 @@ void worker::take_answer_bytes(engine_connection& e, bytes_view span) {
 // Once the answer is committed nobody else will be asked: body and blocks are of no more use, and a
 // stream that lives for minutes should not hold them.
 void worker::release_request(exchange& x) {
-  if (!x.flow.committed() || x.body.capacity() == 0) return;
+  if (!x.flow.sent_for_good() || x.body.capacity() == 0) return;
   if (x.engine != nullptr && !x.engine->request_gone) return;
   x.body.release();
   x.facts.prompts = {};

@@ -71,7 +71,7 @@ void worker::append_leg_edits(exchange& x, flow::leg of, std::vector<splice>& ou
   const connector_kind how = x.flow.chosen().connector;
   if (of == flow::leg::prefill) return handoff::prefill_body(how, body, said, out);
   handoff::decode_body(how, body, said, out);
-  if (x.flow.where() == flow::state::closing) handoff::make_stream(body, out);
+  if (x.flow.where() == flow::state::closing) handoff::make_unread(how, body, out);
 }
 
 void worker::dispatch_prefill(exchange& x) {

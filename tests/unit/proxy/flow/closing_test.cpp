@@ -79,3 +79,73 @@ TEST_CASE("split: whether a decode engine that let a deadline pass frees the blo
       CHECK(at_rest(b));
     }
 }
+
+// The prefill leg asked for one token and was taken; decode is asked for what the client wants, and says no
+// before it looks at a hand-off.
+TEST_CASE("split: a decode engine that refuses the request is asked for what frees the blocks") {
+  testing::bench b;
+  b.to_decoding();
+  CHECK(b.head(400, "application/json") == "");
+  CHECK(b.bytes("{}") == "answer_head, write(2)");
+  CHECK(!b.flow.sent_for_good());
+  CHECK(b.on(engine_end{}) == "give_up_work, keep_engine, connect(fresh)");
+  CHECK(b.flow.where() == state::closing);
+  CHECK(b.on(engine_connected{false}) == "send_request");
+  CHECK(b.on(request_sent{}) == "drop_engine, end_answer, finish");
+  CHECK(b.book.closed(closing::delivered) == 1);
+  CHECK(b.why() == reason::engine_refused);
+  CHECK(b.flow.record().status == 400);
+  CHECK(at_rest(b));
+}
+
+TEST_CASE("split: a refused request whose blocks nobody can free has lapsed, and its client has its answer") {
+  const std::vector<std::function<void(testing::bench&)>> ends = {
+      [](auto& b) { b.on(engine_unreachable{reason::connect_failed}); },
+      [](auto& b) { b.wait(2s); },
+      [](auto& b) { b.on(drain_now{}); },
+      [](auto& b) { b.on(client_gone{}), b.on(engine_unreachable{reason::connect_failed}); },
+      [](auto& b) { b.on(engine_connected{false}), b.on(engine_lost{false}); },
+  };
+  for (std::size_t i = 0; i < ends.size(); ++i) {
+    CAPTURE(i);
+    testing::bench b;
+    b.to_decoding();
+    b.head(400, "application/json");
+    b.bytes("{}");
+    b.on(engine_end{});
+    ends[i](b);
+    CHECK(b.done());
+    CHECK(b.why() == reason::engine_refused);
+    CHECK(b.book.closed(closing::lapsed) == 1);
+    CHECK(at_rest(b));
+  }
+}
+
+TEST_CASE("split: a client that leaves inside a refusal leaves no blocks behind") {
+  testing::bench b;
+  b.to_decoding();
+  b.head(400, "application/json");
+  b.bytes("{");
+  CHECK(b.on(client_gone{}) == "give_up_work, drop_engine, connect(fresh)");
+  b.on(engine_connected{false});
+  b.on(request_sent{});
+  CHECK(b.book.closed(closing::delivered) == 1);
+  CHECK(b.why() == reason::client_gone);
+  CHECK(at_rest(b));
+}
+
+// Its context leg said what the client asks for; nobody was asked for less.
+TEST_CASE("split: a refusal that a context engine would have given as well is only passed on") {
+  testing::bench b;
+  b.connector = connector_kind::trtllm;
+  b.to_prefill_sent();
+  b.handed(R"({"choices":[{"finish_reason":"length","disaggregated_params":{"ctx_request_id":1,"request_type":"context_only"}}]})");
+  b.on(engine_connected{false});
+  b.on(request_sent{});
+  b.head(400, "application/json");
+  b.bytes("{}");
+  b.on(engine_end{});
+  CHECK(b.done());
+  CHECK(b.book.closed(closing::cut) == 1);
+  CHECK(at_rest(b));
+}

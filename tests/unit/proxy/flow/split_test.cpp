@@ -114,6 +114,12 @@ const std::vector<place>& places() {
        }},
       {"waiting, decode request sent", [](auto& b) { b.to_decoding(); }},
       {"waiting, decode request sent on a reused connection", [](auto& b) { b.to_decoding(true); }},
+      {"relaying, refused by the decode engine",
+       [](auto& b) {
+         b.to_decoding();
+         b.head(400, "application/json");
+         b.bytes("{}");
+       }},
       {"holding",
        [](auto& b) {
          b.to_decoding();
@@ -152,6 +158,13 @@ const std::vector<place>& places() {
          b.handed();
          b.on(engine_connected{false});
          left(b);
+       }},
+      {"closing for a refusal that the client has, connecting",
+       [](auto& b) {
+         b.to_decoding();
+         b.head(400, "application/json");
+         b.bytes("{}");
+         b.on(engine_end{});
        }},
   };
   return all;

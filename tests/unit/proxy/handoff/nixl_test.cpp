@@ -73,16 +73,21 @@ TEST_CASE("nixl: a decode leg is the client's body and the parameters, verbatim"
           params + "}");
 }
 
-TEST_CASE("a decode leg that nobody will read is made a stream") {
-  const auto streamed = [](std::string_view body) {
-    const request_facts facts = facts_of(body);
+TEST_CASE("a decode leg that nobody will read is a stream of one token") {
+  const auto unread = [](std::string_view body, connector_kind kind = nixl, api_kind api = api_kind::chat) {
+    const request_facts facts = facts_of(body, api);
     splices edits;
-    decode_body(nixl, {facts, body}, {.params = "{}"}, edits);
-    make_stream({facts, body}, edits);
+    decode_body(kind, {facts, body}, {.params = "{}"}, edits);
+    make_unread(kind, {facts, body}, edits);
     return spliced(body, edits);
   };
-  CHECK(streamed(R"({"model":"m","messages":[]})") ==
-        R"({"model":"m","messages":[],"kv_transfer_params":{},"stream":true})");
-  CHECK(streamed(R"({"stream":false,"model":"m","messages":[]})") ==
-        R"({"stream":true,"model":"m","messages":[],"kv_transfer_params":{}})");
+  CHECK(unread(R"({"model":"m","messages":[]})") ==
+        R"({"model":"m","messages":[],"kv_transfer_params":{},"max_tokens":1,"stream":true})");
+  CHECK(unread(R"({"stream":false,"max_tokens":99,"model":"m","min_tokens":9,"messages":[],"max_completion_tokens":0})") ==
+        R"({"stream":true,"max_tokens":1,"model":"m","min_tokens":1,"messages":[],"max_completion_tokens":1,"kv_transfer_params":{}})");
+  CHECK(unread(R"({"model":"m","input":"x","max_output_tokens":9})", nixl, api_kind::responses) ==
+        R"({"model":"m","input":"x","max_output_tokens":1,"kv_transfer_params":{},"stream":true})");
+  // TensorRT-LLM's context engine took the client's bounds.
+  CHECK(unread(R"({"model":"m","max_tokens":9,"messages":[]})", connector_kind::trtllm) ==
+        R"({"model":"m","max_tokens":9,"messages":[],"disaggregated_params":{},"stream":true})");
 }
