@@ -57,6 +57,9 @@ class scalar_reader {
   bool is_string(field f) const { return given(f) && doc_.is_string(members_[f]); }
   bool is_array(field f) const { return given(f) && doc_.is_array(members_[f]); }
   bool is_object(field f) const { return given(f) && doc_.is_object(members_[f]); }
+  // Engines take more for true than true itself (pydantic: 1, "yes"); who writes that is left alone.
+  bool maybe_true(index value) const { return doc_.kind(value) != 'f' && doc_.kind(value) != 'n'; }
+  bool maybe_true(field f) const { return given(f) && maybe_true(members_[f]); }
 
   void note_layout() {
     constexpr std::pair<body_key, field> noted[] = {
@@ -143,8 +146,6 @@ class scalar_reader {
     }
     const auto [usage, continuous] =
         doc_.pick(options, std::array<std::string_view, 2>{"include_usage", "continuous_usage_stats"});
-    // Engines take more for true than true itself (pydantic: 1, "yes"); who writes that is left alone.
-    const auto maybe_true = [this](index v) { return doc_.kind(v) != 'f' && doc_.kind(v) != 'n'; };
     out_.stream_options_empty = doc_.kind(options + 1) == '}';
     if (usage != json_doc::root) {
       out_.include_usage = doc_.range(usage);
@@ -171,14 +172,15 @@ class scalar_reader {
   std::optional<api_error> read_numbers() {
     std::uint32_t n = 0, best_of = 0, tokens = 0, completion_tokens = 0, output_tokens = 0;
     if (auto error = read_count(field::n, "n", n)) return error;
-    if (read_count(field::best_of, "best_of", best_of)) best_of = 1;  // gone from vLLM, which ignores it
+    // Gone from vLLM, which ignores it; others may read a number in what is none.
+    const bool odd_best_of = read_count(field::best_of, "best_of", best_of).has_value();
     if (auto error = read_count(field::max_tokens, "max_tokens", tokens)) return error;
     if (auto error = read_count(field::max_completion_tokens, "max_completion_tokens", completion_tokens)) {
       return error;
     }
     if (auto error = read_count(field::max_output_tokens, "max_output_tokens", output_tokens)) return error;
     out_.n = std::max({n, best_of, 1U});
-    out_.best_of = best_of > std::max(n, 1U);
+    out_.best_of = odd_best_of || best_of > std::max(n, 1U);
     if (api_ == api_kind::responses) {
       out_.max_tokens = output_tokens;
     } else {
@@ -231,9 +233,8 @@ class scalar_reader {
   }
 
   void read_prompt_use() {
-    const auto is_true = [this](field f) { return given(f) && doc_.kind(members_[f]) == 't'; };
-    out_.echo = is_true(field::echo);
-    out_.beam_search = is_true(field::use_beam_search);
+    out_.echo = maybe_true(field::echo);
+    out_.beam_search = maybe_true(field::use_beam_search);
     out_.prompt_logprobs = given(field::prompt_logprobs);
     out_.prompt_embeds = given(field::prompt_embeds);
     if (api_ != api_kind::completions || !is_array(field::prompt)) return;

@@ -33,7 +33,8 @@ TEST_CASE("what a hand-off cannot carry is in one closed rule") {
       carries(nixl, R"("n":1,"echo":false,"prompt_logprobs":null,"use_beam_search":false,"logprobs":true)"));
   for (const std::string_view member :
        {R"("n":2)", R"("best_of":2)", R"("use_beam_search":true)", R"("echo":true)", R"("prompt_logprobs":0)",
-        R"("prompt_\u006cogprobs":1)"}) {
+        R"("prompt_\u006cogprobs":1)", R"("best_of":"2")", R"("use_beam_search":1)",
+        R"("use_beam_search":"true")", R"("echo":1)", R"("echo":"yes")"}) {
     CAPTURE(member);
     CHECK_FALSE(carries(nixl, member));
     CHECK_FALSE(carries(nixl, member, api_kind::completions));
