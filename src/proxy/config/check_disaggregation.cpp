@@ -50,12 +50,16 @@ class disaggregation_checker {
     }
   }
 
+  // Engines of role both hand on and take over as well, but not SGLang's, which have no such mode.
+  bool both_pair() const { return traits(how_.connector).decode_serves_alone; }
+
   // A pair is two endpoints of one group, of which one may prefill and the other may decode.
   bool partner(std::size_t i, endpoint_role of) const {
     const endpoint_config& one = pool_.endpoints[i];
     for (std::size_t k = 0; k < pool_.endpoints.size(); ++k) {
       const endpoint_config& other = pool_.endpoints[k];
-      if (k != i && other.group == one.group && (other.role == of || other.role == both)) return true;
+      const bool plays = other.role == of || (other.role == both && both_pair());
+      if (k != i && other.group == one.group && plays) return true;
     }
     return false;
   }
@@ -64,6 +68,7 @@ class disaggregation_checker {
     bool pairs = false;
     for (std::size_t i = 0; i < pool_.endpoints.size(); ++i) {
       const endpoint_role role = pool_.endpoints[i].role;
+      if (role == both && !both_pair()) continue;
       const bool has = partner(i, role == prefill ? decode : prefill);
       pairs |= has;
       if (has || role == both || !out_.usable(key(i, "role"))) continue;
@@ -72,17 +77,22 @@ class disaggregation_checker {
                             in_quotes(pool_.endpoints[i].url), role == prefill ? "decode" : "prefill"),
                 "engines of one pair have equal `group` labels");
     }
-    if (!pairs)
+    if (!pairs && !decode_without_prefill())
       out_.error(
           place(),
           fmt::format("pool {} has no pair of endpoints to split a request over", in_quotes(pool_.name)),
-          "it takes one of role \"prefill\" (or \"both\") and another of role \"decode\" (or \"both\") in "
-          "one group");
+          both_pair() ? "it takes one of role \"prefill\" (or \"both\") and another of role \"decode\" (or "
+                        "\"both\") in one group"
+                      : "it takes one of role \"prefill\" and one of role \"decode\" in one group");
   }
 
   // An SGLang decode server has no prefill path: it answers 400 to what comes without a bootstrap room.
+  bool decode_without_prefill() const {
+    return !both_pair() && with_role(decode) > 0 && with_role(prefill) == 0;
+  }
+
   void check_sglang() {
-    if (with_role(decode) > 0 && with_role(prefill) == 0)
+    if (decode_without_prefill())
       out_.error(place(),
                  fmt::format("pool {}: SGLang decode engines cannot serve without prefill engines",
                              in_quotes(pool_.name)),
@@ -100,15 +110,16 @@ class disaggregation_checker {
   void check_bootstrap(std::size_t i) {
     const endpoint_config& e = pool_.endpoints[i];
     const bool asked = traits(how_.connector).bootstrap;
+    const bool prefills = e.role == prefill || (e.role == both && both_pair());
     if (e.bootstrap.empty()) {
-      if (how_.connector == connector_kind::mooncake && e.role != decode && out_.usable(key(i, "bootstrap")))
+      if (how_.connector == connector_kind::mooncake && prefills && out_.usable(key(i, "bootstrap")))
         out_.error(
             key(i, "url"),
             fmt::format("pool.endpoint: {} has no bootstrap address, which Mooncake's prefill engines need",
                         in_quotes(e.url)),
             "add bootstrap = \"host:8998\"");
       const bool nowhere = how_.connector == connector_kind::sglang && e.url.starts_with("unix:");
-      if (nowhere && e.role != decode && out_.usable(key(i, "bootstrap")))
+      if (nowhere && prefills && out_.usable(key(i, "bootstrap")))
         out_.error(
             key(i, "url"),
             fmt::format("pool.endpoint: {} has no host where decode engines could find it", in_quotes(e.url)),
@@ -122,7 +133,7 @@ class disaggregation_checker {
       out_.error(key(i, "bootstrap"),
                  fmt::format("pool.endpoint.bootstrap: {} is no address", in_quotes(e.bootstrap)),
                  "as in \"10.0.0.5:8998\"");
-    else if (!asked || e.role == decode)
+    else if (!asked || !prefills)
       out_.warn(key(i, "bootstrap"), "pool.endpoint.bootstrap is not used by this connector and role", "");
   }
 

@@ -43,6 +43,12 @@ TEST_CASE("a pool that cannot be split is refused") {
       {pool("connector = \"sglang\"", {decode, ""}),
        "c.toml:3:1: pool \"p\": SGLang decode engines cannot serve without prefill engines (add endpoints of "
        "role \"prefill\")\n"},
+      {pool("connector = \"sglang\"", {prefill, ""}),
+       "c.toml:3:1: pool \"p\" has no pair of endpoints to split a request over (it takes one of role "
+       "\"prefill\" and one of role \"decode\" in one group)\n"},
+      {pool("connector = \"sglang\"", {"", ""}),
+       "c.toml:3:1: pool \"p\" has no pair of endpoints to split a request over (it takes one of role "
+       "\"prefill\" and one of role \"decode\" in one group)\n"},
       {pool("connector = \"sglang\"\nsplit = \"never\"", {decode, prefill}),
        "c.toml:5:9: pool.disaggregation.split: \"never\" leaves SGLang engines of role \"decode\" without "
        "work (\"cost\", or "
@@ -117,6 +123,8 @@ TEST_CASE("what works but is odd is told") {
        "have equal `group` labels)\n"},
       {pool("", {"role = \"prefill\"\nbootstrap = \"e:1\"", decode}),
        "c.toml:8:13: pool.endpoint.bootstrap is not used by this connector and role\n"},
+      {pool("connector = \"sglang\"", {prefill, decode, "bootstrap = \"e:1\""}),
+       "c.toml:13:13: pool.endpoint.bootstrap is not used by this connector and role\n"},
   };
   for (const wrong& s : samples) {
     INFO(s.text);
