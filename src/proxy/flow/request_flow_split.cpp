@@ -106,6 +106,9 @@ void request_flow::note_failed_pair(actions& out) {
 
 // 4xx is the client's answer, unchanged; an engine that is overloaded or broken may have a better neighbour.
 void request_flow::prefill_refused(const http::response_head& head, instant now, actions& out) {
+  // Of an answer of some other kind this leg has one token at most, and not the one that the client asked for.
+  if (head.status < 400)
+    return prefill_failed(fault::server_error, reason::handoff_failed, budget_.take(), now, out);
   const bool overloaded = head.status == 429 || head.status == 503;
   if (overloaded || head.status >= 500) {
     report(overloaded ? fault::overloaded : fault::server_error, out, leg::prefill);

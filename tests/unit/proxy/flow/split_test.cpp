@@ -550,6 +550,21 @@ TEST_CASE("split: a prefill answer without an end is not believed for ever") {
   CHECK(at_rest(b));
 }
 
+TEST_CASE("split: a prefill answer that is neither 200 nor an error is never the client's") {
+  for (const int status : {201, 202, 204, 206, 302, 304}) {
+    CAPTURE(status);
+    testing::bench b;
+    b.to_prefill_sent();
+    CHECK(b.prefill_head(status) ==
+          "prefill engine_failed(server_error), prefill give_up_work, prefill drop_engine, prefill connect");
+    testing::bench last;
+    last.to_prefill_sent(1, 0);
+    last.prefill_head(status);
+    CHECK(last.why() == reason::handoff_failed);
+    CHECK(at_rest(last));
+  }
+}
+
 TEST_CASE("split: every state ends when the client leaves, and closing ends by itself") {
   const auto leave = [](const place& p, connector_kind connector) {
     CAPTURE(p.name);
