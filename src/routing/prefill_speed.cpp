@@ -5,9 +5,9 @@
 namespace penstock::routing {
 namespace {
 
-constexpr float decay = 0.9F;         // for each request: a change is believed to 88 % after 20
-constexpr float least_kept = 0.5F;    // ... but no single step replaces more than half of what is known
-constexpr double least_step = 256;    // tokens
+constexpr float decay = 0.9F;       // for each request: a change is believed to 88 % after 20
+constexpr float least_kept = 0.5F;  // ... but no single step replaces more than half of what is known
+constexpr std::uint64_t least_tokens = 256;
 constexpr std::uint32_t trusted = 4;  // steps from which on one is drawn in
 constexpr double clamp = 8;           // ... to this factor of what is known
 // First tokens this near belong to one step. Those of a long one may be further apart; to take the next for a
@@ -18,6 +18,8 @@ constexpr int together_share = 8;
 
 double ratio(double tokens, double secs) { return tokens > 0 && secs > 0 ? tokens / secs : 0; }
 
+bool counts(const prefill_sums& s) { return s.step_keeps < 1; }
+
 bool in_step(const prefill_sums& s, instant now) {
   const duration took = s.opened - s.begun;
   return s.step_tokens > 0 &&
@@ -27,8 +29,8 @@ bool in_step(const prefill_sums& s, instant now) {
 }  // namespace
 
 prefill_fit fit_of(const prefill_sums& s) {
+  if (!counts(s)) return {s.tokens, s.secs};
   const double tokens = static_cast<double>(s.step_tokens);
-  if (tokens < least_step) return {s.tokens, s.secs};
   const double known = ratio(static_cast<double>(s.tokens), static_cast<double>(s.secs));
   const bool draw_in = known > 0 && s.steps >= trusted;
   const double fastest = draw_in ? known * clamp : most_prefill_speed;
@@ -42,7 +44,7 @@ void learn_prefill(prefill_sums& s, std::uint64_t tokens, instant dispatched, in
     const prefill_fit over = fit_of(s);
     s.tokens = over.tokens;
     s.secs = over.secs;
-    s.steps = std::min(s.steps + (static_cast<double>(s.step_tokens) >= least_step ? 1U : 0U), trusted);
+    s.steps = std::min(s.steps + (counts(s) ? 1U : 0U), trusted);
     s.step_tokens = 0;
     s.step_keeps = 1;
     s.before = s.told;
@@ -51,7 +53,7 @@ void learn_prefill(prefill_sums& s, std::uint64_t tokens, instant dispatched, in
   s.begun = std::min(s.begun, std::max(s.before, dispatched));
   s.told = std::max(s.told, now);
   s.step_tokens += static_cast<float>(tokens);
-  s.step_keeps = std::max(s.step_keeps * decay, least_kept);
+  if (tokens >= least_tokens) s.step_keeps = std::max(s.step_keeps * decay, least_kept);
 }
 
 double speed_of(prefill_fit fit) {

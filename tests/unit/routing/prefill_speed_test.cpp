@@ -93,6 +93,13 @@ TEST_CASE("prefill speed: what says nothing of it") {
     for (int i = 0; i < 50; ++i) learn_prefill(e.sums, 20, begin, e.at += std::chrono::seconds(1));
     CHECK(speed(e.sums) == doctest::Approx(10000).epsilon(0.01));
   }
+  SUBCASE("many short prompts that came behind one whose first token nobody saw") {
+    for (int i = 0; i < 20; ++i) {
+      e.at += std::chrono::seconds(2);
+      for (int k = 0; k < 10; ++k) learn_prefill(e.sums, 60, begin, e.at + microseconds(k));
+    }
+    CHECK(speed(e.sums) == doctest::Approx(10000).epsilon(0.01));
+  }
   SUBCASE("one that was held up for an hour") {
     learn_prefill(e.sums, 2000, begin, e.at + std::chrono::hours(1));
     CHECK(speed(e.sums) > 4000);
