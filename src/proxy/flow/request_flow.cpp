@@ -181,6 +181,7 @@ void request_flow::handle(const engine_unreachable& e, instant now, actions& out
   if (prefill_ != nullptr && !doubted_ && deaths_ < 2 && may && next_decode(now, out)) return;
   partner_cut(leg::answer);
   if (prefill_ != nullptr) release_prefill(out);
+  if (e.why != reason::internal) avoid(target().endpoint);
   if (has_next() && deaths_ < 2 && may) return next_candidate(now, out);
   fail(describe(e.why), now, out);
 }
@@ -222,6 +223,8 @@ void request_flow::handle(const engine_head& e, instant now, actions& out) {
       handoff_refused(out);
     } else if (prefill_ != nullptr) {
       decode_lost();
+    } else {
+      avoid(target().endpoint);
     }
     if (deaths_ != 0) doubt_partner(leg::answer);
     if (has_next() && budget_.take()) {
@@ -410,6 +413,7 @@ void request_flow::lost_before_commit(fault how, reason why, instant now, action
   if (prefill_ != nullptr && stale) close_lease(handoff::closing::lapsed);
   if (!stale) settle_doubt(leg::answer);
   if (prefill_ != nullptr && !stale) decode_lost();
+  if (!stale) avoid(target().endpoint);
   release_engine(false, out);
   if (stale) {
     // The engine closed an idle connection while our request was on its way (its keep-alive ended).

@@ -152,7 +152,7 @@ class request_flow {
   void adopt_prefill(actions& out);
   void note_failed_pair(actions& out);
   void release_prefill(actions& out);
-  void avoid(endpoint_id engine) { failed_.push_back(engine); }
+  void avoid(endpoint_id engine);
   bool may_decode(instant now, actions& out);
   instant delivery_deadline() const;
   void handoff_late(instant now, actions& out);
@@ -220,7 +220,7 @@ class request_flow {
   retry_budget& budget_;
   handoff::ledger& book_;
   std::unique_ptr<prefill_leg> prefill_;
-  inline_vector<endpoint_id, 8> failed_;     // engines of a split request that failed it: not asked again
+  inline_vector<endpoint_id, 8> failed_;     // engines that failed this request: not asked again
   inline_vector<endpoint_id, 16> unpaired_;  // engines of a hand-off that was refused: asked alone, if at all
   const request_facts* facts_ = nullptr;
   plan plan_;

@@ -255,6 +255,12 @@ bool request_flow::next_decode(instant now, actions& out) {
   return false;
 }
 
+// A plan with pairs may name an engine in several, and alone.
+void request_flow::avoid(endpoint_id engine) {
+  const bool known = std::find(failed_.begin(), failed_.end(), engine) != failed_.end();
+  if (!known && !failed_.full()) failed_.push_back(engine);
+}
+
 // Not an engine that failed this request, nor another before it is known whether it killed the doubted one,
 // nor for a hand-off one that another hand-off failed with.
 bool request_flow::may_ask(const candidate& c) const {

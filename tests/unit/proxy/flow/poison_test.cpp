@@ -2,7 +2,9 @@
 // cuts the other's connection, nobody else is shown the request before it is known whether that one lives.
 #include <doctest/doctest.h>
 
+#include <functional>
 #include <utility>
+#include <vector>
 
 #include "unit/proxy/flow/bench.hpp"
 
@@ -251,4 +253,32 @@ TEST_CASE("poison: behind a stale connection that was a death the partner is dou
     CHECK(b.done());
     CHECK(at_rest(b));
   }
+}
+
+// It was to decode, but the prefill engine handed nothing on, and so it did all. Other pairs have it as well.
+TEST_CASE("poison: an engine that failed a request alone is not asked for it in a pair") {
+  const std::vector<std::function<void(testing::bench&)>> failures = {
+      [](auto& b) { b.on(engine_connected{false}), b.on(request_sent{}), b.on(engine_lost{false}); },
+      [](auto& b) { b.on(engine_connected{false}), b.on(request_sent{}), b.head(503, "application/json"); },
+      [](auto& b) { b.on(no_decode); },
+  };
+  for (const connector_kind how : {connector_kind::nixl, connector_kind::mooncake})
+    for (std::size_t i = 0; i < failures.size(); ++i) {
+      CAPTURE(i);
+      poison b(how);
+      plan p = testing::bench::split_plan(1, 1);
+      p.candidates.insert(p.candidates.begin() + 1, {.endpoint = {20, 1}, .prefill = {11, 1}});
+      b.ask(std::move(p));
+      b.on(engine_connected{false, leg::prefill});
+      b.on(request_sent{leg::prefill});
+      b.prefill_head();
+      b.on(engine_bytes{how == connector_kind::nixl ? "{}" : R"({"choices":[{"finish_reason":"stop"}]})",
+                        leg::prefill});
+      b.on(engine_end{leg::prefill});
+      REQUIRE(b.target() == 20);
+      REQUIRE(b.flow.prefill() == nullptr);
+      failures[i](b);
+      CHECK(b.target() == 0);
+      CHECK(b.flow.prefill() == nullptr);
+    }
 }
