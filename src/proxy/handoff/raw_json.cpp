@@ -87,9 +87,8 @@ std::size_t scalar_end(bytes_view text, std::size_t at) {
   return npos;
 }
 
-// Where the value of the member begins whose name is at `at`.
+// Where the value of the member begins whose name ends before `at`.
 std::size_t value_begin(bytes_view text, std::size_t at) {
-  at = string_end(text, at);
   if (at == npos) return npos;
   at = skip_blanks(text, at);
   return byte_at(text, at) == ':' ? skip_blanks(text, at + 1) : npos;
@@ -165,7 +164,7 @@ std::size_t value_end(bytes_view text, std::size_t at) {
       }
       if (!begins && next != ',') return npos;
       if (!begins) at = skip_blanks(text, at + 1);
-      if (object) at = value_begin(text, at);
+      if (object) at = value_begin(text, string_end(text, at));
       if (!object && begins) at = skip_blanks(text, skip_integers(text, at));
       if (at == npos) return npos;
       break;
@@ -184,11 +183,12 @@ raw_walk::raw_walk(bytes_view text, char opens) : text_(text), closes_(opens == 
 bool raw_walk::next() {
   if (!std::exchange(more_, false)) return false;
   const bool named = closes_ == '}';
-  const std::size_t begin = at_, value = named ? value_begin(text_, begin) : begin;
+  const std::size_t begin = at_, name = named ? string_end(text_, begin) : begin;
+  const std::size_t value = named ? value_begin(text_, name) : begin;
   const std::size_t end = value == npos ? npos : value_end(text_, value);
   if (end == npos) return false;
   here_ = {.name = {}, .value = text_.substr(value, end - value), .text = text_.substr(begin, end - begin)};
-  if (named) here_.name = here_.text.substr(1, string_end(here_.text, 0) - 2);
+  if (named) here_.name = text_.substr(begin + 1, name - begin - 2);
   at_ = skip_blanks(text_, end);
   const char c = byte_at(text_, at_);
   more_ = c == ',';
