@@ -82,11 +82,29 @@ int ask_running(const std::string& url, std::string body) {
   return got.status == 200 ? 0 : 1;
 }
 
+struct explain_options {
+  std::string config, request, state;  // paths, and the url of a running proxy; empty: none
+};
+
+// In any order.
+std::optional<explain_options> read_options(arguments args) {
+  explain_options out;
+  for (std::size_t i = 0; i < args.size(); ++i) {
+    const bool config = args[i] == "-c" || args[i] == "--config", option = config || args[i] == "--state";
+    std::string& to = config ? out.config : option ? out.state : out.request;
+    if (option ? ++i == args.size() : args[i].starts_with('-')) return std::nullopt;
+    if (!to.empty() || args[i].empty()) return std::nullopt;
+    to = args[i];
+  }
+  if (out.config.empty() || out.request.empty()) return std::nullopt;
+  return out;
+}
+
 }  // namespace
 
 int explain_command(arguments args) {
-  const bool remote = args.size() == 5 && args[3] == "--state";
-  if ((args.size() != 3 && !remote) || (args[0] != "-c" && args[0] != "--config")) {
+  const auto options = read_options(args);
+  if (!options) {
     return usage(
         args,
         "usage: penstock explain -c FILE REQUEST.json [--state URL]\n\n"
@@ -94,22 +112,22 @@ int explain_command(arguments args) {
         "every engine were idle, or with what a running proxy has learned.\n"
         "  --state URL   that proxy's admin listener, as in http://127.0.0.1:9090\n");
   }
-  const auto settings = read_configuration(args[1]);
+  const auto settings = read_configuration(options->config);
   if (settings == nullptr) return 1;
-  auto read = read_file(args[2]);
+  auto read = read_file(options->request);
   if (!read) return 1;
   std::string body = std::move(*read);
   if (body.empty()) {
-    std::fprintf(stderr, "%s: is empty; a request is one JSON object\n", args[2].c_str());
+    std::fprintf(stderr, "%s: is empty; a request is one JSON object\n", options->request.c_str());
     return 1;
   }
-  if (remote) return ask_running(args[4], std::move(body));
+  if (!options->state.empty()) return ask_running(options->state, std::move(body));
   const instant now = io::read_clock();
   routing::shared_state shared(settings->routing);
   const auto told =
       admin::explain_request(std::move(body), "", *settings, shared, {}, *idle_fleet(settings, now), now);
   if (!told.good) {
-    std::fprintf(stderr, "%s: %s", args[2].c_str(), told.text.c_str());
+    std::fprintf(stderr, "%s: %s", options->request.c_str(), told.text.c_str());
     return 1;
   }
   std::printf("With every endpoint up, idle and empty (--state asks a running proxy):\n\n%s",

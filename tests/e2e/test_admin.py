@@ -177,6 +177,15 @@ class Explain(Case):
         self.assertRegex(out, r"because its score is the lowest, and it holds \d of \d prompt blocks")
         self.assertRegex(out, r"block 0 +bytes 0 to 1023, \d+ tokens")
         self.assertIn("predicted time to the first token", out)
+        state = f"http://127.0.0.1:{proxy.admin_port}"
+        for words in (["-c", proxy.file, "--state", state, request], ["--state", state, request, "-c", proxy.file]):
+            code, out, err = await run("explain", *words)
+            self.assertEqual(code, 0, err)
+            self.assertIn("prompt blocks", out)
+        for words in (["-c", proxy.file, request, "--state"], [request], ["-c", proxy.file, request, request],
+                      ["-c", proxy.file, "--stat", state, request]):
+            code, out, err = await run("explain", *words)
+            self.assertEqual((code, out, err[:6]), (1, "", "usage:"), words)
         code, out, err = await run("explain", "-c", proxy.file, request, "--state", "http://127.0.0.1:1")
         self.assertEqual(code, 1)
         self.assertIn("admin.listen", err)
