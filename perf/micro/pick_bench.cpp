@@ -22,6 +22,7 @@ using stopwatch = std::chrono::steady_clock;
 
 constexpr std::uint16_t endpoints = 128;
 constexpr std::size_t prompt_blocks = 400;
+constexpr std::size_t shared_blocks = 16;  // of the system prompt
 constexpr std::size_t prompts = 512;
 constexpr std::uint32_t block_tokens = 256;
 constexpr std::size_t most_candidates = 16;  // as a worker asks
@@ -83,16 +84,23 @@ struct world {
       request_facts f;
       f.model = "m";
       f.stream = true;
-      f.prompts.push_back(chain_of(n + 1, prompt_blocks, 16));
+      f.prompts.push_back(chain_of(n + 1, prompt_blocks, shared_blocks));
       f.prompt_tokens = f.prompts[0].tokens();
       requests.push_back(std::move(f));
     }
     // Every endpoint holds the system prompt, a few hold some of each conversation.
-    for (std::uint16_t s = 0; s < endpoints; ++s) hold({s, 0}, requests[0].prompts[0], 16);
+    for (std::uint16_t s = 0; s < endpoints; ++s) hold({s, 0}, requests[0].prompts[0], shared_blocks);
     for (const request_facts& f : requests) {
       for (int i = 0; i < 4; ++i) {
         hold({static_cast<std::uint16_t>(rng.below(endpoints)), 0}, f.prompts[0], rng.below(prompt_blocks));
       }
+    }
+    // The router has seen the traffic: it knows what much of it shares.
+    for (const request_facts& f : requests) {
+      candidate to;
+      to.endpoint = fleet.endpoints[rng.below(endpoints)].id;
+      to.uncached_tokens = 1000;
+      route.dispatched(f, fleet, to, instant(std::chrono::seconds(1))).withdraw();
     }
   }
 
@@ -145,7 +153,7 @@ void longest_prefix(benchmark::State& state) {
   std::vector<prefix_probe> probes;
   for (std::uint16_t s = 0; s < endpoints; ++s) probes.push_back({{s, 0}, the_world().seed, 0});
   measure(state, state.range(0) != 0, [&](world& w, const request_facts& f) {
-    w.shared.prefixes.longest(f.prompts[0].blocks, probes);
+    w.shared.prefixes.longest(f.prompts[0].blocks, probes, shared_blocks);  // as the router asks
     benchmark::DoNotOptimize(probes.data());
   });
 }

@@ -77,7 +77,7 @@ struct router::impl {
     return !drafts.empty();
   }
   endpoint_id recall(std::string_view response_id, const fleet_view& fleet);
-  void look_up(const prefix_chain& chain);
+  void look_up(const prefix_chain& chain, std::uint32_t likely);
   void measure(const request_facts& facts, cost_weights weights, const telling_block& telling, instant now);
   double waiting(instant now);
   void note_work(double uncached, double prompt);
@@ -128,8 +128,9 @@ endpoint_id router::impl::recall(std::string_view response_id, const fleet_view&
   return {};
 }
 
-void router::impl::look_up(const prefix_chain& chain) {
-  shared.prefixes.longest(chain.blocks, probes);
+// `likely`: blocks that most endpoints hold of it.
+void router::impl::look_up(const prefix_chain& chain, std::uint32_t likely) {
+  shared.prefixes.longest(chain.blocks, probes, likely);
   tokens_before.resize(chain.blocks.size() + 1);
   std::uint64_t sum = tokens_before[0] = 0;
   for (std::size_t i = 0; i < chain.blocks.size(); ++i) tokens_before[i + 1] = sum += chain.blocks[i].tokens;
@@ -167,7 +168,8 @@ void router::impl::measure(const request_facts& facts, cost_weights weights, con
     probes.push_back({d.figures.endpoint, d.seed, 0});
   }
   const std::size_t chains = facts.pooling ? 0 : std::min(facts.prompts.size(), most_chains);
-  for (std::size_t i = 0; i < chains; ++i) look_up(facts.prompts[i]);
+  // What much of the traffic shares is what most endpoints hold.
+  for (std::size_t i = 0; i < chains; ++i) look_up(facts.prompts[i], i == 0 ? telling.index : 0);
   speed = pool_speed(drafts);
   const double output = weights.learned_sequence ? outputs.expected(hash(facts.model)) : 0;
   weights.lambda = crowded_lambda(weights.lambda, waiting(now));
