@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <exception>
 #include <fstream>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <variant>
@@ -74,8 +75,9 @@ std::vector<policy_runs> run_all(const lab_options& o, const workload& base) {
   for (std::uint32_t number = 0; number < o.seeds; ++number) {
     const workload load = variant_of(o, base, number);
     std::atomic<std::size_t> next{0};
-    const auto work = [&] {
-      for (std::size_t i = next++; i < all.size(); i = next++) {
+    std::vector<std::exception_ptr> failures(all.size());
+    const auto run_some = [&](std::size_t& i) {
+      for (; i < all.size(); i = next++) {
         const run_result r = simulate(load, settings_of(o, o.policies[i], o.first_seed + number));
         all[i].seeds[number] = figures_of(r, o.slo);
         if (o.quiet) continue;
@@ -83,10 +85,20 @@ std::vector<policy_runs> run_all(const lab_options& o, const workload& base) {
                      all[i].policy.c_str(), all[i].seeds[number].requests, all[i].seeds[number].mean);
       }
     };
+    const auto work = [&] {
+      std::size_t i = next++;
+      try {
+        run_some(i);
+      } catch (...) {
+        failures[i] = std::current_exception();
+      }
+    };
     std::vector<std::thread> threads;
     for (unsigned t = 1; t < o.jobs && t < all.size(); ++t) threads.emplace_back(work);
     work();
     for (std::thread& t : threads) t.join();
+    for (const std::exception_ptr& failure : failures)
+      if (failure) std::rethrow_exception(failure);
   }
   return all;
 }
@@ -140,6 +152,9 @@ int run(const std::vector<std::string>& arguments) {
 int main(int argc, char** argv) {
   try {
     return penstock::lab::run({argv + 1, argv + argc});
+  } catch (const std::invalid_argument& e) {
+    std::fprintf(stderr, "penstock-lab: %s\n", e.what());
+    return 1;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "penstock-lab: %s\n", e.what());
     return 70;

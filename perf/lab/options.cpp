@@ -98,7 +98,7 @@ const std::vector<setter>& setters() {
       {"--load", "X", "of a shape: share of what the engines could do at best (0.7)",
        [](O& o, S& v, std::string&) { return number(v, 0.001, 100.0, o.load); }},
       {"--engines", "N", "1 to 1024 (4)",
-       [](O& o, S& v, std::string&) { return number(v, 1U, 1024U, o.engines); }},
+       [](O& o, S& v, std::string&) { return o.counted = number(v, 1U, 1024U, o.engines); }},
       {"--class", "NAME", "model/gpu/tpN; several as NAME:COUNT,NAME:COUNT",
        [](O& o, S& v, std::string&) { return o.classes = v, !v.empty(); }},
       {"--kv-tokens", "N", "KV cache of each engine in tokens (the class's)",
@@ -165,6 +165,10 @@ bool build_fleet(lab_options& o, std::string& message) {
     message = "--class: more than 1024 engines";
     return false;
   }
+  if (o.counted && sum != o.engines) {
+    message = fmt::format("--class: {} engines, but --engines {}; one of the two is enough", sum, o.engines);
+    return false;
+  }
   for (const auto& [name, count] : parts) {
     const emulator::engine_class* c = emulator::find_engine_class(name);
     if (c == nullptr) {
@@ -187,6 +191,14 @@ bool check_roles(lab_options& o, std::string& message) {
     message = fmt::format("--roles: {} roles for {} engines", o.role_of.size(), o.engines);
     return false;
   }
+  // What may prefill, or decode, leaves another to do the other half.
+  const auto count = [&o](endpoint_role r) { return std::count(o.role_of.begin(), o.role_of.end(), r); };
+  const auto both = count(endpoint_role::both);
+  const bool pair = count(endpoint_role::prefill) + both > 0 && count(endpoint_role::decode) + both > 0;
+  if (!o.roles.empty() && (!pair || o.role_of.size() < 2)) {
+    message = "--roles: nobody to prefill for another; write prefill:2,decode:2 or both:4";
+    return false;
+  }
   for (const policy_spec& p : o.policies) {
     if (p.split && o.roles.empty()) {
       message =
@@ -202,6 +214,15 @@ bool check_roles(lab_options& o, std::string& message) {
   return true;
 }
 
+bool check_incidents(const lab_options& o, std::string& message) {
+  for (const engine_incident& e : o.incidents) {
+    if (e.engine == nobody || e.engine < o.engines) continue;
+    message = fmt::format("--incident: no engine {}; they are 0 to {}", e.engine, o.engines - 1);
+    return false;
+  }
+  return true;
+}
+
 bool check(lab_options& o, std::string& message) {
   if (o.trace.empty() == o.shape.empty()) {
     message = "name one of --trace FILE and --shape NAME";
@@ -210,7 +231,7 @@ bool check(lab_options& o, std::string& message) {
   const char* const usual =
       o.roles.empty() ? "round_robin,least_tokens,sticky,prefix,oracle" : "never,always,threshold:16,cost";
   if (o.policies.empty() && !set_policies(o, usual, message)) return false;
-  return build_fleet(o, message) && check_roles(o, message);
+  return build_fleet(o, message) && check_roles(o, message) && check_incidents(o, message);
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ namespace penstock::lab {
 struct lab_options {
   std::string trace, shape;  // one of them
   std::uint32_t engines = 4;
+  bool counted = false;  // --engines was given
   std::string classes = "llama-3.3-70b-instruct/H100/tp4";
   std::uint64_t kv_tokens = 0;  // of each engine; 0: its class's
   double rate = 1;

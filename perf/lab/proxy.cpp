@@ -46,7 +46,7 @@ std::shared_ptr<const config> settings_of(const proxy_settings& how) {
     if (!how.roles.empty()) text += fmt::format("role = \"{}\"\n", role_name(how.roles[i]));
   }
   const conf::loaded got = conf::load(text, "lab", [](std::string_view) { return std::nullopt; });
-  if (!got.value) throw std::runtime_error(conf::to_string(got.errors.at(0)));
+  if (!got.value) throw std::invalid_argument(conf::to_string(got.errors.at(0)));
   return got.value;
 }
 

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -162,6 +163,9 @@ std::variant<workload, read_error> read_azure(std::string_view text, std::string
 }
 
 std::variant<workload, read_error> read_trace(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored))
+    return read_error{fmt::format("{}: is a directory; name a file in it", path)};
   std::ifstream in(path, std::ios::binary);
   if (!in) return read_error{fmt::format("{}: cannot be read ({})", path, std::strerror(errno))};
   const std::string text{std::istreambuf_iterator<char>(in), {}};
