@@ -301,11 +301,13 @@ void fleet_tracker::scraped(endpoint_id endpoint, const std::optional<engine_sta
   }
   auto next = *state;
   next.scraped_at = now;
-  if (e->restarts.scraped(next)) {
+  const bool restarted = e->restarts.scraped(next);
+  if (restarted) {
     note_restart(*e, now);
   } else {
     keep_capacity(next, e->engine);
   }
+  note_late_reads(*e, next, restarted);
   e->engine = std::move(next);
   touch(view_change::figures);
 }
@@ -382,6 +384,17 @@ void fleet_tracker::note_restart(tracked_endpoint& of, instant now) {
   of.bootstrap.hurry(now);
   note(fleet_event::kind::restarted, of, of.effective, of.effective);
   touch(view_change::urgent);
+}
+
+// What an engine had counted when it was first scraped is history.
+void fleet_tracker::note_late_reads(tracked_endpoint& of, const engine_state& next, bool restarted) {
+  const bool first = of.engine.scraped_at == instant{} && !restarted;
+  if (restarted) of.read_late = 0;
+  if (next.handoffs_late < 0) return;
+  const double before = std::exchange(of.read_late, next.handoffs_late);
+  if (first || next.handoffs_late <= before) return;
+  note(fleet_event::kind::read_late, of, of.effective, of.effective);
+  events_.back().count = static_cast<std::uint64_t>(next.handoffs_late - before);
 }
 
 std::vector<fleet_event> fleet_tracker::take_events() { return std::exchange(events_, {}); }

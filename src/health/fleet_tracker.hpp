@@ -41,11 +41,13 @@ struct fleet_event {
     removed,
     life_changed,  // effective life, after the pool's guard: `before` -> `after`
     restarted,     // another process: what its cache held is gone, drop its share of the prefix table
+    read_late,     // it saw `count` hand-offs read after their lease: answers made of them may be wrong
   };
   kind what = kind::added;
   endpoint_id endpoint;
   std::string url;
   life before = life::starting, after = life::starting;
+  std::uint64_t count = 0;
 };
 
 // Why a new view should be posted to the workers.
@@ -67,6 +69,7 @@ struct tracked_endpoint {
   restart_detector restarts;
   poll_timer resolve, scrape, models_fetch, bootstrap;
   engine_state engine;
+  double read_late = 0;  // hand-offs, as its counter was when it was last told
   std::vector<served_model> models;
   bool models_known = false;
   std::vector<std::string> rank_ids;  // as its bootstrap server told last
@@ -135,6 +138,7 @@ class fleet_tracker {
   void guard();
   void note(fleet_event::kind what, const tracked_endpoint& of, life before, life after);
   void note_restart(tracked_endpoint& of, instant now);
+  void note_late_reads(tracked_endpoint& of, const engine_state& next, bool restarted);
   void touch(view_change how);
   endpoint_view view_of(const tracked_endpoint& of, instant now) const;
   double confidence(const tracked_endpoint& of, instant now) const;

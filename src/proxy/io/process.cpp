@@ -249,6 +249,12 @@ void process::tell_events() {
         cache_reports_.restarted(e.endpoint);
         log(log_level::warn, "endpoint " + e.url + " restarted: its cache is taken to be empty");
         break;
+      case kind::read_late:
+        log(log_level::warn,
+            fmt::format("endpoint {}: {} hand-off{} read after its lease, and the answer may be wrong; compare "
+                        "pool.disaggregation.lease with the engine's",
+                        e.url, e.count, e.count == 1 ? " was" : "s were"));
+        break;
       case kind::life_changed:
         log(e.after == life::up || e.after == life::starting ? log_level::info : log_level::warn,
             fmt::format("endpoint {}: {} -> {}", e.url, name(e.before), name(e.after)));

@@ -291,6 +291,35 @@ TEST_CASE("a restart is told, counted, and asks for the models again") {
   CHECK(asks(b.tracker.due(b.now), b.id(0), task_kind::models));
 }
 
+TEST_CASE("hand-offs that an engine saw read after their lease are told, each once") {
+  bench b(fleet({pool("a", {"unix:/s"})}));
+  b.probe(0, probe_outcome::ok);
+  const auto told = [&b](double late, double start = 1.7e9) {
+    engine_state s = figures(start);
+    s.handoffs_late = late;
+    b.now += 1s;
+    b.tracker.scraped(b.id(0), s, b.now);
+    std::uint64_t sum = 0;
+    for (const fleet_event& e : b.tracker.take_events())
+      if (e.what == fleet_event::kind::read_late) sum += e.count;
+    return sum;
+  };
+  CHECK(told(4) == 0);  // before our time
+  CHECK(told(4) == 0);
+  CHECK(told(6) == 2);
+  CHECK(told(-1) == 0);  // not told, or absurd
+  CHECK(told(7) == 1);
+  CHECK(told(2, 1.7e9 + 50) == 2);  // another process
+  CHECK(told(3, 1.7e9 + 50) == 1);
+
+  bench other(fleet({pool("a", {"unix:/s"})}));
+  other.tracker.scraped(other.id(0), figures(1.7e9), other.now);  // has no such counter until it counts
+  engine_state s = figures(1.7e9);
+  s.handoffs_late = 1;
+  other.tracker.scraped(other.id(0), s, other.now);
+  CHECK(other.count(fleet_event::kind::read_late) == 1);
+}
+
 TEST_CASE("an engine without figures that refused connections counts as restarted when it is back") {
   bench b(fleet({pool("a", {"unix:/s"})}));
   b.probe(0, probe_outcome::ok);
