@@ -251,9 +251,9 @@ void process::tell_events() {
         break;
       case kind::read_late:
         log(log_level::warn,
-            fmt::format("endpoint {}: {} hand-off{} read after its lease, and the answer may be wrong; compare "
+            fmt::format("endpoint {}: {} hand-off{} lease, and what came of it may be wrong; compare "
                         "pool.disaggregation.lease with the engine's",
-                        e.url, e.count, e.count == 1 ? " was" : "s were"));
+                        e.url, e.count, e.count == 1 ? " was read after its" : "s were read after their"));
         break;
       case kind::life_changed:
         log(e.after == life::up || e.after == life::starting ? log_level::info : log_level::warn,
