@@ -81,9 +81,14 @@ std::string describe_absence(std::string_view pool, const absences& a) {
   add(a.draining, "draining");
   add(a.unresolved, "without an address");
   add(a.prefill_only, "for prefill only");
+  add(a.decode_only, "for decode only");
   add(a.other_model, "without this model");
   if (why.empty()) why = "it has none";
-  return fmt::format("No endpoint of pool `{}` can take the request: {}. Try again later.", pool, why);
+  const char* const then =
+      a.needs_both ? "What it asks for cannot be prefilled here and decoded there, and the pool has no endpoint of "
+                     "role \"both\""
+                   : "Try again later";
+  return fmt::format("No endpoint of pool `{}` can take the request: {}. {}.", pool, why, then);
 }
 
 }  // namespace penstock::routing

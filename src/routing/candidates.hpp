@@ -29,7 +29,8 @@ struct draft {
 
 // Why endpoints of a pool were left out.
 struct absences {
-  std::uint32_t down = 0, draining = 0, unresolved = 0, prefill_only = 0, other_model = 0;
+  std::uint32_t down = 0, draining = 0, unresolved = 0, prefill_only = 0, decode_only = 0, other_model = 0;
+  bool needs_both = false;  // no hand-off carries the request, and the pool has no engine for it, up or not
 };
 
 // Fills `out` with the endpoints of the route's pool that can take whole requests. Left out: `down`,

@@ -67,7 +67,7 @@ api_error refuse_pool(std::string_view pool, const absences& absent, const fleet
   api_error e;
   e.why = reason::no_endpoint;
   e.message = describe_absence(pool, absent);
-  e.retry_after_s = retry_after(fleet);
+  if (!absent.needs_both) e.retry_after_s = retry_after(fleet);
   return e;
 }
 

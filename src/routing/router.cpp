@@ -41,6 +41,15 @@ duration to_duration(double s) {
   return duration(static_cast<duration::rep>(std::clamp(s, 0.0, 3600.0) * 1e9));
 }
 
+bool carries(connector_kind connector, const request_facts& facts) {
+  return (facts.carried_by >> static_cast<unsigned>(connector) & 1U) != 0;
+}
+
+bool has_role(const fleet_view& fleet, const pool_view& pool, endpoint_role role) {
+  return std::any_of(pool.endpoints.begin(), pool.endpoints.end(),
+                     [&](std::uint32_t i) { return fleet.endpoints[i].settings.role == role; });
+}
+
 prefix_block response_block(std::string_view id) { return {hash(id), response_block_tokens}; }
 
 // An engine that nobody has heard an answer of is taken to be as fast as the others, or it would be preferred
@@ -248,7 +257,7 @@ void router::impl::add_pairs(const request_facts& facts, const fleet_view& fleet
                              plan& p) {
   const pool_view& pool = fleet.pools[route.pool];
   const disaggregation_config& how = pool.disaggregation;
-  const bool carried = (facts.carried_by >> static_cast<unsigned>(how.connector) & 1U) != 0;
+  const bool carried = carries(how.connector, facts);
   p.connector = how.connector;
   p.lease = how.lease;
   priced.clear();
@@ -297,7 +306,7 @@ std::variant<plan, api_error> router::decide(const request_facts& facts, const f
   const model_route& route = m.models.route(fleet, facts.model);
   if (route.pool == no_pool) return refuse_model(facts.model, fleet);
   const pool_view& pool = fleet.pools[route.pool];
-  const absences absent = gather(fleet, route, m.index.keys(), m.drafts);
+  absences absent = gather(fleet, route, m.index.keys(), m.drafts);
   const bool pinned = facts.api == api_kind::responses && !facts.previous_response_id.empty();
   if (pinned) {
     // The conversation's state is in one engine; no other can continue it.
@@ -306,9 +315,11 @@ std::variant<plan, api_error> router::decide(const request_facts& facts, const f
   }
   const bool splits = pool.disaggregation.enabled && !pinned;
   if (splits && !traits(pool.disaggregation.connector).decode_serves_alone) {
-    std::erase_if(m.drafts, [&](const draft& d) {
-      return fleet.endpoints[pool.endpoints[d.position]].settings.role == endpoint_role::decode;
-    });
+    const auto role_of = [&](std::uint32_t at) { return fleet.endpoints[pool.endpoints[at]].settings.role; };
+    absent.decode_only = static_cast<std::uint32_t>(std::erase_if(
+        m.drafts, [&](const draft& d) { return role_of(d.position) == endpoint_role::decode; }));
+    absent.needs_both = m.drafts.empty() && !carries(pool.disaggregation.connector, facts) &&
+                        !has_role(fleet, pool, endpoint_role::both);
   }
   if (m.drafts.empty() && !splits) return refuse_pool(pool.name, absent, fleet);
 

@@ -241,6 +241,29 @@ TEST_CASE("split: what overrides the cost") {
   CHECK(s.decide(short_prompt()).candidates.size() == 1);
 }
 
+TEST_CASE("split: what nobody will ever serve says so, and not to try again") {
+  request_facts f = short_prompt();
+  f.carried_by = 0;
+  bench none(split_fleet(1, 1, split_by_cost, connector_kind::sglang));
+  const api_error e = none.refusal(f);
+  CHECK(e.why == reason::no_endpoint);
+  CHECK(e.message ==
+        "No endpoint of pool `main` can take the request: 1 for prefill only, 1 for decode only. What it asks for "
+        "cannot be prefilled here and decoded there, and the pool has no endpoint of role \"both\".");
+  CHECK(e.retry_after_s == 0);
+  // One that is down may come back, and so may a prefill engine.
+  fleet_view down = split_fleet(1, 2, split_by_cost, connector_kind::sglang);
+  down.endpoints[2].settings.role = endpoint_role::both;
+  down.endpoints[2].state = life::down;
+  bench later(down);
+  CHECK(later.refusal(f).message.ends_with("1 down, 1 for prefill only, 1 for decode only. Try again later."));
+  CHECK(later.refusal(f).retry_after_s > 0);
+  fleet_view half = split_fleet(1, 1, split_by_cost, connector_kind::sglang);
+  half.endpoints[0].state = life::down;
+  bench again(half);
+  CHECK(again.refusal(short_prompt()).message.ends_with("1 down, 1 for decode only. Try again later."));
+}
+
 TEST_CASE("split: explained with the costs of both ways and the figures of both engines") {
   bench b(split_fleet(1, 1));
   const auto running = answers_at(b, 1, 20);
