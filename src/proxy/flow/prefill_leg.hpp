@@ -84,6 +84,11 @@ class prefill_leg {
   // Once handed.
   bytes_view params() const { return params_; }
   bytes_view prompt_ids() const { return prompt_ids_; }
+  // Nobody is sent them again: a stream that lives for minutes need not hold them.
+  void forget_params() {
+    answer_ = std::string();
+    params_ = prompt_ids_ = {};
+  }
   handoff::lease& lease() { return lease_; }
   const handoff::lease& lease() const { return lease_; }
   bool cached_known() const { return cached_known_; }

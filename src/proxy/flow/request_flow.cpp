@@ -279,7 +279,7 @@ void request_flow::handle(const engine_bytes& e, instant now, actions& out) {
 
 void request_flow::relay(bytes_view body, instant now, actions& out) {
   if (!committed_) {
-    committed_ = true;
+    note_commit();
     begin_stream(out);
     deadlines_.between_events = settings_.timeouts.between_events;
   }

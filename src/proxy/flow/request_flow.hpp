@@ -119,6 +119,7 @@ class request_flow {
   void relay(bytes_view body, instant now, actions& out);
   void begin_stream(actions& out);
   void commit(actions& out);
+  void note_commit();
   void scan(bytes_view body, instant now, actions& out);
   void take_event(const http::scanned_event& ev, bytes_view input, instant now, actions& out);
   void pass(bytes_view bytes, bytes_view input, actions& out);

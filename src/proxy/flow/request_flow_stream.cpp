@@ -94,13 +94,18 @@ void request_flow::begin_stream(actions& out) {
 void request_flow::commit(actions& out) {
   if (committed_) return;
   begin_stream(out);
-  committed_ = true;
+  note_commit();
   state_ = state::streaming;
   deadlines_.keepalive = never;
   if (held_.empty()) return;
   const std::string& kept = kept_.emplace_back(std::move(held_));
   held_ = std::string();
   out.push_back({.kind = action_kind::write, .bytes = kept});
+}
+
+void request_flow::note_commit() {
+  committed_ = true;
+  if (sent_for_good() && prefill_ != nullptr) prefill_->forget_params();
 }
 
 void request_flow::note_content(instant now, actions& out) {

@@ -1,5 +1,5 @@
 // How hand-offs are closed that nobody waits for any more: their client left, or their decode engine is
-// silent.
+// silent; and when what one needs is forgotten.
 #include <doctest/doctest.h>
 
 #include <functional>
@@ -148,4 +148,24 @@ TEST_CASE("split: a refusal that a context engine would have given as well is on
   CHECK(b.done());
   CHECK(b.book.closed(closing::cut) == 1);
   CHECK(at_rest(b));
+}
+
+TEST_CASE("split: a prefill engine's parameters are held until nobody is asked with them again") {
+  for (const bool stream : {true, false}) {
+    testing::bench b;
+    b.to_prefill_sent();
+    b.handed();
+    CHECK(b.flow.held_bytes() == testing::bench::handed_body.size());
+    b.asked_again();
+    b.head(200, stream ? "text/event-stream" : "application/json");
+    CHECK(b.flow.held_bytes() == testing::bench::handed_body.size());
+    b.bytes(stream ? token : "{");
+    CHECK(b.flow.held_bytes() == 0);
+  }
+  // A refusal that did not look at them is followed by a request that shall.
+  testing::bench b;
+  b.to_decoding();
+  b.head(400, "application/json");
+  b.bytes("{}");
+  CHECK(b.flow.held_bytes() == testing::bench::handed_body.size());
 }
