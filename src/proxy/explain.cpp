@@ -125,7 +125,7 @@ int explain_command(arguments args) {
   const instant now = io::read_clock();
   routing::shared_state shared(settings->routing);
   const auto told =
-      admin::explain_request(std::move(body), "", *settings, shared, {}, *idle_fleet(settings, now), now);
+      admin::explain_request(std::move(body), "", {}, *settings, shared, {}, *idle_fleet(settings, now), now);
   if (!told.good) {
     std::fprintf(stderr, "%s: %s", options->request.c_str(), told.text.c_str());
     return 1;

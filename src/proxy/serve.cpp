@@ -80,15 +80,16 @@ std::map<std::string, admin::page_maker> pages_of(io::process& running) {
 std::map<std::string, admin::form_maker> forms_of(io::process& running) {
   std::map<std::string, admin::form_maker> forms;
   // The query may name the call: /debug/explain?/v1/messages
-  forms["/debug/explain"] = [&running](std::string body, const std::string& query, const auto& answer) {
-    running.collect(
-        [&running, body = std::move(body), query, answer](const worker::worker_metrics& cells, bool) {
-          auto told = admin::explain_request(body, query, running.settings(), running.routing(), cells.pairs,
-                                             *running.fleet(), io::read_clock());
-          answer({.status = told.good ? 200 : 422,
-                  .content_type = "text/plain; charset=utf-8",
-                  .body = std::move(told.text)});
-        });
+  forms["/debug/explain"] = [&running](admin::form asked, const auto& answer) {
+    running.collect([&running, asked = std::move(asked), answer](const worker::worker_metrics& cells, bool) {
+      http::request_head head;
+      for (const auto& [name, value] : asked.fields) head.fields.push_back({.name = name, .value = value});
+      auto told = admin::explain_request(asked.body, asked.query, head, running.settings(), running.routing(),
+                                         cells.pairs, *running.fleet(), io::read_clock());
+      answer({.status = told.good ? 200 : 422,
+              .content_type = "text/plain; charset=utf-8",
+              .body = std::move(told.text)});
+    });
   };
   return forms;
 }

@@ -190,6 +190,22 @@ class Explain(Case):
         self.assertEqual(code, 1)
         self.assertIn("admin.listen", err)
 
+    async def test_it_knows_whose_request_it_is(self):
+        proxy = await self.proxy(await self.emulated(), routing={"tenant_salt": "header:x-tenant"})
+        body = chat("explain me " * 500, model="emulated")
+
+        async def held_by(*headers):
+            connection = await self.connect(proxy.admin)
+            response = await connection.post("/debug/explain", body, headers)
+            self.assertEqual(response.status, 200, response.body)
+            return b"holds 5 of 5 blocks" in response.body
+        await self.stream(proxy, body, headers=[("X-Tenant", "acme")])
+        self.assertTrue(await held_by(("x-tenant", "acme")))
+        self.assertFalse(await held_by())
+        await self.stream(proxy, body)
+        self.assertTrue(await held_by())
+        self.assertFalse(await held_by(("x-tenant", "bolt")))
+
     async def test_the_log_has_predictions_and_what_came(self):
         proxy = await self.proxy(await self.emulated())
         for _ in range(2):

@@ -62,8 +62,8 @@ class session : public std::enable_shared_from_this<session> {
       path.resize(mark);
     }
     const auto found = pages_->pages.find(path);
-    const auto form = pages_->forms.find(path);
-    if (form != pages_->forms.end()) return answer_form(form->second, query);
+    const auto made = pages_->forms.find(path);
+    if (made != pages_->forms.end()) return answer_form(made->second, query);
     if (!get) return write({.status = 405, .content_type = "text/plain", .body = "only GET and HEAD\n"});
     if (found == pages_->pages.end())
       return write({.status = 404, .content_type = "text/plain", .body = paths()});
@@ -71,13 +71,15 @@ class session : public std::enable_shared_from_this<session> {
     found->second([self = shared_from_this()](page p) { self->write(std::move(p)); });
   }
 
-  void answer_form(const form_maker& form, const std::string& query) {
+  void answer_form(const form_maker& make, const std::string& query) {
     if (parser_->get().method() != http::verb::post)
       return write(
           {.status = 405, .content_type = "text/plain", .body = "only POST, with a request as its body\n"});
     stream_.expires_never();
-    form(std::move(parser_->get().body()), query,
-         [self = shared_from_this()](page p) { self->write(std::move(p)); });
+    form f{.body = std::move(parser_->get().body()), .query = query, .fields = {}};
+    for (const auto& field : parser_->get())
+      f.fields.emplace_back(std::string(field.name_string()), std::string(field.value()));
+    make(std::move(f), [self = shared_from_this()](page p) { self->write(std::move(p)); });
   }
 
   std::string paths() const {

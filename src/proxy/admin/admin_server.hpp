@@ -7,6 +7,8 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace penstock::admin {
 
@@ -19,9 +21,12 @@ struct page {
 // Makes a page; `answer` may be called later, on the same thread, exactly once.
 using page_maker = std::function<void(const std::function<void(page)>& answer)>;
 
-// The same for the body of a POST and the query behind its path, without the question mark.
-using form_maker =
-    std::function<void(std::string body, const std::string& query, const std::function<void(page)>& answer)>;
+// A POST: its body, the query behind its path without the question mark, and its header fields.
+struct form {
+  std::string body, query;
+  std::vector<std::pair<std::string, std::string>> fields;
+};
+using form_maker = std::function<void(form, const std::function<void(page)>& answer)>;
 
 // Serves GET and HEAD of a fixed set of paths, and POST of another, over HTTP/1.1. A client has 10 s for a
 // request and for taking its answer; at most 64 connections at a time and 4 MiB a body.

@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "proxy/handoff/connector.hpp"
+#include "proxy/worker/head_hints.hpp"
 #include "tokenizer/extractor.hpp"
 #include "tokenizer/token_estimator.hpp"
 
@@ -66,14 +67,15 @@ std::string facts_of(const request_facts& f, std::uint32_t block_bytes) {
   line(out, "prompts        {} with {} whole blocks of {} canonical bytes", f.prompts.size(), blocks,
        block_bytes);
   if (f.n > 1) line(out, "answers        {} each", f.n);
-  if (!f.affinity.empty()) line(out, "session        by prompt_cache_key or user");
+  if (!f.affinity.empty()) line(out, "session        by a header, prompt_cache_key or user");
   if (!f.prompts.empty()) append_blocks(out, f.prompts[0], block_bytes);
   return out;
 }
 
 }  // namespace
 
-explanation explain_request(std::string body, const std::string& path, const config& settings,
+explanation explain_request(std::string body, const std::string& path, const http::request_head& head,
+                            const config& settings,
                             routing::shared_state& shared, const routing::pair_book& pairs,
                             const fleet_view& fleet, instant now) {
   const std::size_t size = body.size();
@@ -82,8 +84,10 @@ explanation explain_request(std::string body, const std::string& path, const con
   const tokenizer::token_estimator estimator;
   request_facts facts;
   const bytes_view text(body.data(), size);
-  if (const auto error = extractor.read(api_of(path, body), text, estimator, facts))
+  const auto [tenant, session] = worker::hints_of(head, settings.routing);
+  if (const auto error = extractor.read(api_of(path, body), text, estimator, facts, tenant))
     return {false, fmt::format("refused ({}): {}\n", name(error->why), error->message)};
+  if (!session.empty()) facts.affinity = session;
   facts.carried_by = handoff::carriers(facts);
   explanation out{true, facts_of(facts, settings.routing.block_bytes)};
   routing::router router(shared);

@@ -8,6 +8,7 @@
 #include "penstock/config.hpp"
 #include "penstock/fleet_view.hpp"
 #include "penstock/time.hpp"
+#include "proxy/http/head.hpp"
 #include "routing/router.hpp"
 
 namespace penstock::admin {
@@ -20,8 +21,9 @@ struct explanation {
 // Reads `body` as a worker would and decides over `fleet` with what `shared` has learned; nothing is sent or
 // booked. How often blocks were asked for of late is known to workers alone, so that the telling block is
 // that of a worker that has just begun; `pairs` is what workers learned of pairs of engines. `path` names the
-// call ("/v1/messages"); empty: the members tell.
-explanation explain_request(std::string body, const std::string& path, const config& settings,
+// call ("/v1/messages"); empty: the members tell. `head` says whose tenant and session it is.
+explanation explain_request(std::string body, const std::string& path, const http::request_head& head,
+                            const config& settings,
                             routing::shared_state& shared, const routing::pair_book& pairs,
                             const fleet_view& fleet, instant now);
 

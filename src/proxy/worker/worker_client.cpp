@@ -8,6 +8,7 @@
 
 #include "proxy/handoff/connector.hpp"
 #include "proxy/http/shapes.hpp"
+#include "proxy/worker/head_hints.hpp"
 #include "proxy/worker/local_answers.hpp"
 #include "proxy/worker/worker.hpp"
 
@@ -174,23 +175,10 @@ void worker::body_done(client_connection& c) {
 
 // The body's facts, and what the head adds to them: the tenant, and whose session it is.
 std::optional<api_error> worker::read_facts(exchange& x, const http::request_head& head) {
-  constexpr std::size_t longest_hint = 256;
-  constexpr std::string_view header_kind = "header:";
-  const routing_config& how = settings().routing;
-  bytes_view tenant;
-  if (!how.tenant_salt.empty()) {
-    const http::field* f = http::find(head, std::string_view(how.tenant_salt).substr(header_kind.size()));
-    // Requests of nobody are a tenant too: they share with each other and with no one else.
-    tenant = f != nullptr && !f->value.empty() ? bytes_view(f->value) : bytes_view("-");
-  }
+  const auto [tenant, session] = hints_of(head, settings().routing);
   if (auto error = extractor_.read(x.route.api, x.body.view(), estimator_, x.facts, tenant)) return error;
   if (!tenant.empty()) x.salt = tokenizer::tenant_salt(tenant, x.facts, x.body.view());
-  for (const std::string& name : how.session_headers) {
-    const http::field* f = http::find(head, name);
-    if (f == nullptr || f->value.empty()) continue;
-    x.facts.affinity = f->value.substr(0, longest_hint);
-    break;
-  }
+  if (!session.empty()) x.facts.affinity = session;
   return std::nullopt;
 }
 

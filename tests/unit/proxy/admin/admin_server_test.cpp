@@ -26,8 +26,11 @@ struct rig {
              {"/readyz", [](const auto& answer) { answer({.status = 503, .body = "{}"}); }},
              {"/late",
               [this](const auto& answer) { asio::post(context, [answer] { answer({.body = "late"}); }); }}},
-            {{"/form", [](std::string body, const std::string& query, const auto& answer) {
-                answer({.content_type = "text/plain", .body = query + ":" + std::to_string(body.size())});
+            {{"/form", [](const form& f, const auto& answer) {
+                std::string said = f.query + ":" + std::to_string(f.body.size());
+                for (const auto& [name, value] : f.fields)
+                  if (name == "X-Tenant") said += " of " + value;
+                answer({.content_type = "text/plain", .body = std::move(said)});
               }}}) {}
 
   // Sends the text and collects what comes until the server closes (every text asks for that).
