@@ -286,6 +286,7 @@ void fleet_tracker::traffic(endpoint_id endpoint, traffic_outcome outcome, insta
   if (!e) return;
   feed(*e, now, [&](endpoint_health& h) { h.on_traffic(outcome, began, now); });
   const bool good = outcome == traffic_outcome::ok || outcome == traffic_outcome::token_seen;
+  if (good) e->served_at = std::max(e->served_at, now);
   if (good && e->health.accepts_connections() && e->restarts.answered()) note_restart(*e, now);
 }
 

@@ -76,6 +76,7 @@ struct tracked_endpoint {
   bool draining = false;
   std::uint32_t epoch = 0;  // grows with every restart of the engine that was noticed
   instant added_at{};
+  instant served_at{};  // last good word of its own traffic
   life effective = life::starting;
 };
 

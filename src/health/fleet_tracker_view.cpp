@@ -8,12 +8,12 @@ namespace penstock::health {
 namespace {
 
 constexpr double confidence_step = 0.05;  // a smaller change is not worth a view
+constexpr double fresh = 3, old = 10;     // scrapes, in intervals
 
 }  // namespace
 
 double scrape_trust(duration age, std::uint32_t failures, duration interval) {
   if (interval <= duration::zero()) return 1;
-  constexpr double fresh = 3, old = 10;  // in intervals
   const double intervals = penstock::seconds(age) / penstock::seconds(interval);
   const double by_age = 1 - 0.5 * std::clamp((intervals - fresh) / (old - fresh), 0.0, 1.0);
   const double by_failures = 1 - 0.1 * std::min(failures, 5u);
@@ -22,8 +22,11 @@ double scrape_trust(duration age, std::uint32_t failures, duration interval) {
 
 double fleet_tracker::confidence(const tracked_endpoint& of, instant now) const {
   const auto since = of.engine.scraped_at == instant{} ? of.added_at : of.engine.scraped_at;
+  const duration interval = settings_->health.scrape_interval;
+  // Who serves is well, whatever its metrics do: half the trust would keep it idle for all long prompts.
+  const bool serves = of.served_at != instant{} && now - of.served_at <= interval * static_cast<int>(fresh);
   return life_confidence(of.effective) *
-         scrape_trust(now - since, of.scrape.failures(), settings_->health.scrape_interval);
+         (serves ? 1 : scrape_trust(now - since, of.scrape.failures(), interval));
 }
 
 view_change fleet_tracker::changed(instant now) const {

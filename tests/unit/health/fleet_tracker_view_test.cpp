@@ -83,6 +83,13 @@ TEST_CASE("failed scrapes lower the confidence, keep the figures and never take 
   b.tracker.scraped(b.id(0), engine_state{}, b.now);
   CHECK(b.tracker.build_view(b.now)->endpoints[0].confidence == doctest::Approx(0.9));
   CHECK(b.tracker.build_view(b.now)->endpoints[0].engine.running == 1);
+  // Answers of its own say more than metrics do, as long as they are fresh.
+  b.tracker.traffic(b.id(0), traffic_outcome::reset, b.now, b.now);
+  CHECK(b.tracker.build_view(b.now)->endpoints[0].confidence == doctest::Approx(0.9));
+  b.tracker.traffic(b.id(0), traffic_outcome::token_seen, b.now, b.now);
+  CHECK(b.tracker.build_view(b.now)->endpoints[0].confidence == 1);
+  CHECK(b.tracker.build_view(b.now + 3s)->endpoints[0].confidence == 1);
+  CHECK(b.tracker.build_view(b.now + 4s)->endpoints[0].confidence == doctest::Approx(0.9));
 }
 
 TEST_CASE("confidence that fades by age alone asks for a view") {
