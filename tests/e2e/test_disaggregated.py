@@ -100,6 +100,8 @@ class Whole(Fleet):
         metrics = await proxy.metrics()
         self.assertEqual(metrics['penstock_split_decisions_total{pool="main",split="yes",reason="' + self.told + '"}'], 2)
         self.assertEqual(metrics['penstock_handoffs_closed_total{how="fetched"}'], 2)
+        for name in ("handoff_leg", "handoff_estimate", "handoff_estimate_error"):
+            self.assertEqual(metrics["penstock_" + name + "_seconds_count{pool=\"main\"}"], 2)
         self.assertEqual(metrics["penstock_handoffs_open"], 0)
         states = [await self.leases(e) for e in self.prefills]
         self.assertEqual(sum(s["granted"] for s in states), 2)

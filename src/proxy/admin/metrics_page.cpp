@@ -169,6 +169,7 @@ void handoffs(page& p, const worker::worker_metrics& m, const fleet_view& fleet)
       {"prefill_leg_seconds",
        {"From the request to a prefill engine to its whole answer.", &cells::prefill_leg}},
       {"handoff_leg_seconds", {"From there to the first token of the decode engine.", &cells::handoff_leg}},
+      {"handoff_estimate_seconds", {"What the decision expected of that.", &cells::transfer_estimate}},
       {"handoff_estimate_error_seconds",
        {"By how much the decision misjudged that.", &cells::transfer_error}},
   };

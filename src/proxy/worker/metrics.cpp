@@ -28,6 +28,7 @@ void pool_metrics::add(const pool_metrics& other) {
   for (std::size_t i = 0; i < split_choice_count; ++i) splits[i] += other.splits[i];
   prefill_leg.add(other.prefill_leg);
   handoff_leg.add(other.handoff_leg);
+  transfer_estimate.add(other.transfer_estimate);
   transfer_error.add(other.transfer_error);
 }
 
@@ -40,6 +41,7 @@ void account_split(pool_metrics& p, const account_record& r) {
   if (r.first_token == instant{} || r.handoff.empty()) return;
   const double took = seconds(r.first_token - r.prefill_done);
   p.handoff_leg.observe(took);
+  p.transfer_estimate.observe(r.transfer_expected);
   p.transfer_error.observe(std::abs(took - r.transfer_expected));
 }
 

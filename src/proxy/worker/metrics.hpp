@@ -49,9 +49,9 @@ struct pool_metrics {
   std::uint64_t attempts = 0, events = 0, oversized_events = 0;
 
   // Of requests to a pool that splits: why they were or were not; the prefill leg from the dispatch to its
-  // whole answer; from there to the first token, and how far that was from what the decision expected.
+  // whole answer; from there to the first token, what the decision expected of that, and how far it was off.
   std::array<std::uint64_t, split_choice_count> splits{};
-  histogram prefill_leg, handoff_leg, transfer_error;
+  histogram prefill_leg, handoff_leg, transfer_estimate, transfer_error;
 
   void add(const pool_metrics& other);
 };

@@ -190,6 +190,29 @@ std::uint64_t observed(const histogram& h) {
 
 }  // namespace
 
+TEST_CASE("metrics: what the decision expected of a transfer, and by how much it was off") {
+  worker_metrics m;
+  account_record split = ended(reason::ok);
+  split.split = split_choice::cheaper;
+  split.prefill_done = instant(milliseconds(1113));
+  split.handoff = "fetched";
+  split.transfer_expected = 0.25;  // it took 0.1 s
+  m.account(split);
+  account_record alone = ended(reason::ok);
+  alone.split = split_choice::dearer;
+  m.account(alone);
+  const pool_metrics& p = m.pools.at("main");
+  CHECK(p.prefill_leg.sum == doctest::Approx(0.1));
+  CHECK(p.handoff_leg.sum == doctest::Approx(0.1));
+  CHECK(p.transfer_estimate.sum == doctest::Approx(0.25));
+  CHECK(p.transfer_error.sum == doctest::Approx(0.15));
+  CHECK(observed(p.transfer_estimate) == 1);
+  worker_metrics all;
+  all.add(m);
+  all.add(m);
+  CHECK(all.pools.at("main").transfer_estimate.sum == doctest::Approx(0.5));
+}
+
 TEST_CASE("metrics: time held back is told apart from what deciding took") {
   worker_metrics m;
   account_record held = ended(reason::ok);
