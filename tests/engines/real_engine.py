@@ -9,6 +9,10 @@ import urllib.request
 CACHE = os.environ.get("PENSTOCK_ENGINES", os.path.expanduser("~/.cache/penstock-engines"))
 PARTS = os.environ.get("ENGINES_PARTS", "vllm llama").split()
 
+# Probes each second, with as much time for an answer. Each 100 ms, as emulated engines are asked, a real one on a crowded CPU
+# misses some: then it is rightly suspect, and conversations move.
+SETTINGS = {"health": {"interval": "1s", "scrape_interval": "1s"}}
+
 
 def free_port():
     with socket.socket() as s:

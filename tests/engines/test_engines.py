@@ -4,13 +4,15 @@ import unittest
 
 from harness.case import Case
 from harness.wire import chat, data_of, text_of
-from real_engine import PARTS, RealEngine
+from real_engine import PARTS, SETTINGS, RealEngine
 
 CHAT = "/v1/chat/completions"
 GREEDY = {"temperature": 0, "max_tokens": 24}
 
 
 class Engines(Case):
+    proxy_settings = SETTINGS
+
     @classmethod
     def setUpClass(cls):
         cls.engines = {}

@@ -9,7 +9,7 @@ import urllib.request
 
 from harness.case import Case
 from harness.wire import chat, data_of, text_of
-from real_engine import PARTS, RealEngine
+from real_engine import PARTS, SETTINGS, RealEngine
 
 CHAT = "/v1/chat/completions"
 GREEDY = {"temperature": 0, "max_tokens": 16}
@@ -59,6 +59,8 @@ class Liar:
 
 @unittest.skipUnless("vllm" in PARTS, "vLLM is not asked for")
 class Pair(Case):
+    proxy_settings = SETTINGS
+
     @classmethod
     def setUpClass(cls):
         cls.prefills = [RealEngine("vllm", "prefill") for _ in range(2)]

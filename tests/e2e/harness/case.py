@@ -20,6 +20,7 @@ def _limited(test):
 
 class Case(unittest.IsolatedAsyncioTestCase):
     maxDiff = 4000
+    proxy_settings = {}  # of every proxy of a class
 
     def __init_subclass__(cls, **more):
         super().__init_subclass__(**more)
@@ -43,7 +44,7 @@ class Case(unittest.IsolatedAsyncioTestCase):
 
     async def proxy(self, *engines, expect_exit=0, **settings):
         """A serving proxy. At the end of the test it is stopped and must have drained well."""
-        proxy = await Proxy([getattr(e, "url", e) for e in engines], **settings).start()
+        proxy = await Proxy([getattr(e, "url", e) for e in engines], **{**self.proxy_settings, **settings}).start()
 
         async def stop():
             if proxy.running:
