@@ -75,9 +75,8 @@ std::string facts_of(const request_facts& f, std::uint32_t block_bytes) {
 }  // namespace
 
 explanation explain_request(std::string body, const std::string& path, const http::request_head& head,
-                            const config& settings,
-                            routing::shared_state& shared, const routing::pair_book& pairs,
-                            const fleet_view& fleet, instant now) {
+                            const config& settings, routing::shared_state& shared,
+                            const routing::pair_book& pairs, const fleet_view& fleet, instant now) {
   const std::size_t size = body.size();
   body.resize(size + tokenizer::body_padding);
   tokenizer::extractor extractor({.block_bytes = settings.routing.block_bytes});

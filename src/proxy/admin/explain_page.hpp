@@ -23,8 +23,7 @@ struct explanation {
 // that of a worker that has just begun; `pairs` is what workers learned of pairs of engines. `path` names the
 // call ("/v1/messages"); empty: the members tell. `head` says whose tenant and session it is.
 explanation explain_request(std::string body, const std::string& path, const http::request_head& head,
-                            const config& settings,
-                            routing::shared_state& shared, const routing::pair_book& pairs,
-                            const fleet_view& fleet, instant now);
+                            const config& settings, routing::shared_state& shared,
+                            const routing::pair_book& pairs, const fleet_view& fleet, instant now);
 
 }  // namespace penstock::admin

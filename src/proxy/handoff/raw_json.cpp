@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "penstock/json_blanks.hpp"
+
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -18,12 +20,6 @@ bool is_hex(char c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' 
 
 // The byte at a place, or one that nothing begins with.
 char byte_at(bytes_view text, std::size_t at) { return at < text.size() ? text[at] : '\0'; }
-
-std::size_t skip_blanks(bytes_view text, std::size_t at) {
-  while (at < text.size() && (text[at] == ' ' || text[at] == '\n' || text[at] == '\t' || text[at] == '\r'))
-    ++at;
-  return at;
-}
 
 // First byte that does not stand for itself in a string: quote, backslash or control character; or the end.
 std::size_t plain_end(bytes_view text, std::size_t at) {

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "penstock/bytes.hpp"
+#include "penstock/json_blanks.hpp"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -72,15 +73,6 @@ inline std::size_t find_string_end(bytes_view in, std::size_t from) {
     if (in[i] == '"' || in[i] == '\\') return i;
   }
   return bytes_view::npos;
-}
-
-// Offset of the first byte at or after `from` that is not JSON white space.
-inline std::size_t skip_blanks(bytes_view text, std::size_t from) {
-  while (from < text.size() &&
-         (text[from] == ' ' || text[from] == '\n' || text[from] == '\t' || text[from] == '\r')) {
-    ++from;
-  }
-  return from;
 }
 
 // Where the value of a key begins whose closing quote is just before `after`; npos if it is no key.
